@@ -1,0 +1,79 @@
+"""The function that most people call."""
+
+from collections.abc import Sequence
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from odb_dllm.benchmarks import check_task, resolve
+from odb_dllm.models.loading import DiffusionModel
+from odb_dllm.sampler import Generation, Watcher
+from odb_dllm.scheduler import Request, run
+from odb_dllm.settings import Setting, get_setting
+
+Prompt = Sequence[int] | NDArray[np.integer[Any]]
+
+
+@overload
+def generate(
+    model: DiffusionModel,
+    prompt_ids: Prompt,
+    *,
+    setting: str | Setting = ...,
+    task: str | None = ...,
+    family: str | None = ...,
+    on_event: Watcher | None = ...,
+    **overrides: Any,
+) -> Generation: ...
+
+
+@overload
+def generate(
+    model: DiffusionModel,
+    prompt_ids: Sequence[Prompt],
+    *,
+    setting: str | Setting = ...,
+    task: str | None = ...,
+    family: str | None = ...,
+    on_event: Watcher | None = ...,
+    **overrides: Any,
+) -> list[Generation]: ...
+
+
+def generate(
+    model: DiffusionModel,
+    prompt_ids: Any,
+    *,
+    setting: str | Setting = "jump-share",
+    task: str | None = None,
+    family: str | None = None,
+    on_event: Watcher | None = None,
+    **overrides: Any,
+) -> Generation | list[Generation]:
+    """Generate a response to a prompt, or one to each of a list of prompts.
+
+    Args:
+        model: from ``load_model``.
+        prompt_ids: token ids, a list or 1-d array; or a list of such prompts.
+        setting: a preset's name or a ``Setting``.
+        task: one of the five benchmarks, for its published stop patterns and thresholds; None: EOS only.
+        family: ``llada_instruct`` or ``llada_1_5``, whose thresholds to use; None tells it from the model's name.
+        on_event: called with an ``Event`` after each forward (``event.sequence`` is the index of the prompt).
+        **overrides: any field of ``Setting``; ``threshold=None`` means none: quota unless a factor is given.
+
+    Returns:
+        A ``Generation``, or a list of them in the order of the prompts.
+
+    Raises:
+        InputError: an unknown name, values that make no sense together, a prompt that does not fit.
+        NonFiniteLogits: the model's logits are NaN or infinite.
+    """
+    chosen = get_setting(setting, **overrides)
+    check_task(task)
+    chosen, stop = resolve(model, chosen, task=task, family=family)
+    several = len(prompt_ids) > 0 and np.ndim(prompt_ids[0]) > 0
+    prompts = list(prompt_ids) if several else [prompt_ids]
+    requests = [Request(np.asarray(prompt), chosen, stop, index) for index, prompt in enumerate(prompts)]  # type: ignore[arg-type]
+    results = dict(run(model, requests, on_event=on_event))
+    return [results[index] for index in range(len(prompts))] if several else results[0]

@@ -1,0 +1,96 @@
+"""What a sampler asks of the engine, what it gets back, and what it tells those who watch.
+
+Everything that the settings do is one request, answered again and again: feed these tokens, let them see those
+cached positions, tell me the predictions here. The sampler knows nothing of devices and batches, the engine
+nothing of settings.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Range = tuple[int, int]  # [first, one past the last)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How tokens are drawn when the temperature is above 0; the noise depends on these numbers alone."""
+
+    temperature: float
+    seed: int
+    sequence: int
+    forward: int
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance: logits = un + (scale + 1) * (logits - un), un being those for ``tokens``."""
+
+    tokens: Ints  # [n], the fed tokens without their condition
+    scale: float
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One forward pass over some tokens of one sequence.
+
+    Fed tokens i and j see each other when they are of the same branch, or when j is ``shared`` (only tokens of
+    branch 0 may be). Cached positions in ``sees`` are seen by every fed token.
+    """
+
+    kind: Literal["refresh", "step"]
+    tokens: Ints  # [n]
+    positions: Ints  # [n], true canvas positions, ascending within a branch
+    targets: Ints  # [t, 2], (branch, position) pairs whose prediction is wanted
+    end: int  # canvas end: whatever is cached at or past it is dropped
+    sees: tuple[Range, ...] = ()  # ranges of cached positions, ascending and apart from the fed ones
+    store: Range | None = None  # keep the K/V of fed positions in this range; needs a single branch
+    branch: Ints | None = None  # [n]; None: all are of branch 0
+    shared: Bools | None = None  # [n]; None: none is
+    draw: Draw | None = None  # None: arg-max
+    guidance: Guidance | None = None
+    labels: Ints | None = None  # [t]; score these tokens instead of predicting any
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One row per target of the Forward, in its order."""
+
+    token: Ints  # [t]
+    log_confidence: Floats  # [t], natural log of the softmax probability of ``token``
+    finite: Bools  # [t], False where the logits held NaN or infinity
+
+    @property
+    def confidence(self) -> Floats:
+        return np.exp(self.log_confidence)
+
+    def __getitem__(self, rows: Bools) -> "Prediction":
+        return Prediction(self.token[rows], self.log_confidence[rows], self.finite[rows])
+
+
+@dataclass(frozen=True)
+class Event:
+    """One forward of one sequence as seen from outside: what it fed and what came of it."""
+
+    kind: Literal["refresh", "step"]
+    sequence: int  # which generation; in generate() the index of its prompt
+    forward: int  # index of this forward in its generation, from 0
+    block: Range  # canvas positions of the current block
+    end: int  # canvas end after this forward
+    fed: int  # tokens fed, branches included
+    cached: int  # cached positions seen
+    accepted: Ints  # canvas positions decided by this forward, ascending
+    tokens: Ints  # what they became
+    confidence: Floats  # softmax probability of each where it was last predicted
+    masks_left: int  # in the block, after this forward
+    drafts: Ints = field(default_factory=lambda: np.empty(0, np.int64))  # drafted positions, most confident first
+    branch: int | None = None  # the branch chosen, where there were several
+    predicted_length: int | None = None  # canvas end minus prompt, where this forward predicted a length

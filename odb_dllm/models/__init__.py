@@ -1,0 +1,30 @@
+"""Model families by the ``model_type`` of their config.json.
+
+A family is a class with ``from_config(config) -> nn.Module``, a ``forward`` and ``logits`` as LLaDA's, ``shift``
+(how many rows before a position its prediction is read) and a ``config`` that gives the sizes. Other packages add
+theirs through the entry point group ``odb_dllm.models``, named by model_type.
+"""
+
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from odb_dllm.errors import InputError, nearest
+from odb_dllm.models.llada import LLaDA
+
+FAMILIES: dict[str, Any] = {"llada": LLaDA}
+
+
+@cache
+def all_families() -> dict[str, Any]:
+    """Every known family: ours, then those of installed packages."""
+    found = {point.name: point.load() for point in entry_points(group="odb_dllm.models")}
+    return {**found, **FAMILIES}
+
+
+def family_class(model_type: object) -> Any:
+    """The class for a config.json's ``model_type``; ``InputError`` lists those there are."""
+    families = all_families()
+    if model_type not in families:
+        raise InputError(f"config.json: unknown model_type {model_type!r}: {nearest(str(model_type), list(families))}.")
+    return families[model_type]

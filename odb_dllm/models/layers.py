@@ -1,0 +1,44 @@
+"""Parts that every model family shares: RMSNorm, rotary positions, and what a layer asks of a KV cache."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class LayerCache(Protocol):
+    """Where attention layers put new keys and values, and get back all those that they attend to."""
+
+    def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Take rotated keys and values [..., kv_heads, n, head]; return those to attend to [..., kv_heads, m, head]."""
+        ...
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm, computed in float32 whatever the model's dtype: cast, normalise, cast back, scale."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * wide.to(x.dtype)
+
+
+def rotary_table(positions: Tensor, head: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Return cos and sin, float32 [..., 1, n, head], of half-split rotary embedding at ``positions`` [..., n]."""
+    steps = torch.arange(0, head, 2, device=positions.device, dtype=torch.float32)
+    frequency = 1.0 / (theta ** (steps / head))
+    angle = positions.float()[..., None] * frequency  # [..., n, head/2]
+    angle = torch.cat((angle, angle), dim=-1).unsqueeze(-3)
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate queries or keys [..., heads, n, head]; computed in the dtype of ``cos``, returned in ``x``'s."""
+    wide = x.to(cos.dtype)
+    left, right = wide.chunk(2, dim=-1)
+    return (wide * cos + torch.cat((-right, left), dim=-1) * sin).to(x.dtype)

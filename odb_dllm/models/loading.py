@@ -1,0 +1,271 @@
+"""Load a model from a folder, the hub or the package: config.json, safetensors and, if there is one, a tokenizer."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from tqdm import tqdm
+
+from odb_dllm.errors import InputError, nearest
+from odb_dllm.models import family_class
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+EMBEDDED = {"tiny": Path(__file__).parents[1] / "tiny" / "model"}
+DTYPES = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
+QUIET_BYTES = 256 * 2**20  # checkpoints below this load without a progress bar
+END_OF_TURN = "<|eot_id|>"
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """Special token ids."""
+
+    mask: int
+    eos: int
+    end_of_turn: int | None = None
+
+
+@dataclass
+class DiffusionModel:
+    """A network with its weights, and what is needed to use it."""
+
+    name: str  # as it was asked for
+    path: Path
+    network: Any  # nn.Module with shift, config, forward and logits
+    config: dict[str, Any]  # config.json
+    device: torch.device
+    dtype: torch.dtype
+    tokenizer: "PreTrainedTokenizerBase | None"
+    ids: TokenIds
+    vocab_size: int  # columns of the logits
+    predictable: int  # ids from here on are in no tokenizer and are never predicted
+    max_length: int  # prompt + response
+
+    @property
+    def kv_shape(self) -> tuple[int, int, int]:
+        """Layers, key-value heads and head width."""
+        config = self.network.config
+        return config.n_layers, config.n_kv_heads, config.head
+
+
+def load_model(
+    pretrained: str | os.PathLike[str],
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> DiffusionModel:
+    """Load a masked-diffusion language model for ``generate``.
+
+    Args:
+        pretrained: a local folder, a hub id (``GSAI-ML/LLaDA-8B-Instruct``) or ``tiny``, the embedded model.
+        device: ``cpu``, ``cuda`` or ``cuda:N``; None takes a GPU where there is one.
+        dtype: float64, float32, float16 or bfloat16, by name or as torch.dtype; None is bfloat16 on CUDA and
+            float32 on the CPU.
+
+    Raises:
+        InputError: one sentence on what is missing, corrupt or not supported.
+    """
+    device_, dtype_ = parse_device(device), parse_dtype(dtype)
+    if dtype_ is None:
+        dtype_ = torch.bfloat16 if device_.type == "cuda" else torch.float32
+    folder = find_folder(str(pretrained))
+    config = read_config(folder)
+    with torch.device("meta"):
+        network = family_class(config.get("model_type")).from_config(config)
+    files = weight_files(folder)
+    check_tensors(network, files)
+    tokenizer = load_tokenizer(folder)
+    limit = network.config.vocab_size
+    if tokenizer is not None and len(tokenizer) > limit:
+        raise InputError(
+            f"The tokenizer in {folder} has {len(tokenizer)} entries, the model's vocabulary only {limit}: they do "
+            "not belong together."
+        )
+    load_weights(network, files, device_, dtype_)
+    return DiffusionModel(
+        name=str(pretrained),
+        path=folder,
+        network=network.eval(),
+        config=config,
+        device=device_,
+        dtype=dtype_,
+        tokenizer=tokenizer,
+        ids=TokenIds(network.config.mask_token_id, network.config.eos_token_id, _end_of_turn(tokenizer)),
+        vocab_size=limit,
+        predictable=limit if tokenizer is None else len(tokenizer),
+        max_length=network.config.max_sequence_length,
+    )
+
+
+def parse_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for; ``InputError`` where it is not there."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        parsed = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise InputError(f"Unknown device {device!r}: accepted are cpu, cuda and cuda:N.") from None
+    if parsed.type not in ("cpu", "cuda"):
+        raise InputError(f"Device {str(device)!r} is not supported: accepted are cpu, cuda and cuda:N.")
+    if parsed.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (parsed.index or 0) >= count:
+            raise InputError(f"Device {str(device)!r} was asked for, but {count} CUDA devices are usable: use cpu.")
+    return parsed
+
+
+def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    """The dtype by name or as it is; None for None and "auto"."""
+    if dtype in (None, "auto"):
+        return None
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise InputError(f"Unknown dtype {name!r}: {nearest(name, list(DTYPES))}.")
+    return DTYPES[name]
+
+
+def find_folder(pretrained: str) -> Path:
+    """The folder of a checkpoint, fetched from the hub where ``pretrained`` is a hub id."""
+    if pretrained in EMBEDDED:
+        return EMBEDDED[pretrained]
+    folder = Path(pretrained).expanduser()
+    if pretrained and folder.is_dir():
+        return folder
+    parts = pretrained.split("/")
+    if len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~") or folder.exists():
+        raise InputError(
+            f"Model {pretrained!r} is no folder: give a folder with config.json and safetensors, a hub id such as "
+            f"GSAI-ML/LLaDA-8B-Instruct, or {', '.join(EMBEDDED)}."
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(pretrained, allow_patterns=HUB_FILES))
+    except Exception as error:  # whatever the hub client raises: offline, unknown, gated
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"Model {pretrained!r} is no folder and could not be had from the hub: {reason}") from None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json as a dict."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InputError(f"There is no config.json in {folder}.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not readable JSON: {error}.") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{path} must hold a JSON object, not {type(config).__name__}.")
+    return config
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The checkpoint's safetensors files: one, or the shards that its index names."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise InputError(f"{index} is not a readable index of shards: {error!r}.") from None
+        if not all(isinstance(name, str) and Path(name).name == name for name in names):
+            raise InputError(f"{index} names files outside its folder.")
+    else:
+        names = ["model.safetensors"]
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing and not index.is_file():
+        pickles = [p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")]
+        also = f" ({pickles[0]} is a pickle, which is never loaded)" if pickles else ""
+        raise InputError(f"There is no model.safetensors in {folder}{also}: only safetensors are accepted.")
+    if missing:
+        raise InputError(f"{len(missing)} of {len(names)} shards are missing in {folder}, among them {missing[0]}.")
+    return [folder / name for name in names]
+
+
+def _open(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt", device="cpu")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path} is no readable safetensors file (truncated or corrupt?): {error}.") from None
+
+
+def check_tensors(network: nn.Module, files: list[Path]) -> None:
+    """Compare names and shapes with the network's, from the headers alone."""
+    expected = {name: tuple(value.shape) for name, value in network.named_parameters()}
+    found: dict[str, tuple[int, ...]] = {}
+    for path in files:
+        with _open(path) as shard:
+            for name in shard.keys():  # noqa: SIM118 (not a dict)
+                view = shard.get_slice(name)
+                if not view.get_dtype().startswith(("F", "BF")):
+                    raise InputError(f"{path}: tensor {name} is {view.get_dtype()}, only float weights are supported.")
+                found[name] = tuple(view.get_shape())
+    where = f"The checkpoint in {files[0].parent}"
+    if missing := sorted(expected.keys() - found.keys()):
+        raise InputError(f"{where} lacks {len(missing)} of {len(expected)} tensors, among them {missing[0]}.")
+    if extra := sorted(found.keys() - expected.keys()):
+        raise InputError(f"{where} holds {len(extra)} tensors that its config.json has no place for: {extra[0]}.")
+    for name, shape in expected.items():
+        if found[name] != shape:
+            raise InputError(
+                f"{where} does not fit its config.json: tensor {name} has shape {list(found[name])} instead of "
+                f"{list(shape)}."
+            )
+
+
+def load_weights(network: nn.Module, files: list[Path], device: torch.device, dtype: torch.dtype) -> None:
+    """Give the network its weights, a tensor at a time: never more than one copy and one tensor in memory."""
+    total = sum(path.stat().st_size for path in files)
+    bar = tqdm(
+        total=total,
+        desc="Loading weights",
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1024,
+        disable=total < QUIET_BYTES,
+    )
+    with bar:
+        for path in files:
+            with _open(path) as shard:
+                for name in shard.keys():  # noqa: SIM118
+                    tensor = shard.get_tensor(name)
+                    parent, _, leaf = name.rpartition(".")
+                    # A copy of its own: the file may change or vanish later.
+                    weight = tensor.to(device=device, dtype=dtype, copy=True)
+                    network.get_submodule(parent).register_parameter(leaf, nn.Parameter(weight, requires_grad=False))
+                    bar.update(tensor.nbytes)
+
+
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase | None":
+    """The tokenizer in a folder; None where it has none."""
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        return None
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    # The file alone says everything; AutoTokenizer would ask config.json for a model that transformers lacks.
+    kind = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else AutoTokenizer
+    try:
+        return kind.from_pretrained(str(folder))
+    except Exception as error:  # the tokenizers library raises bare Exception on a corrupt file
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"The tokenizer in {folder} could not be loaded: {reason}") from None
+
+
+def _end_of_turn(tokenizer: "PreTrainedTokenizerBase | None") -> int | None:
+    if tokenizer is None or END_OF_TURN not in tokenizer.get_vocab():
+        return None
+    return int(tokenizer.convert_tokens_to_ids(END_OF_TURN))

@@ -1,0 +1,126 @@
+"""Runs many generations on one engine: admits them, groups what they ask for, shares out the time."""
+
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from odb_dllm.contract import Forward, Prediction
+from odb_dllm.engine import Engine, KVCache
+from odb_dllm.errors import InputError
+from odb_dllm.models.loading import DiffusionModel
+from odb_dllm.sampler import Generation, NonFiniteLogits, Watcher, capacity, sample
+from odb_dllm.settings import Setting
+from odb_dllm.stopping import StopRule
+
+
+@dataclass(frozen=True)
+class Request:
+    """One generation to run. ``sequence`` keys its noise, so that neither order nor batch can change it."""
+
+    prompt: Sequence[int]
+    setting: Setting
+    stop: StopRule
+    sequence: int = 0
+
+
+@dataclass
+class _Running:
+    index: int
+    sampler: Generator[Forward, Prediction, Generation]
+    forward: Forward  # what it waits for
+    cache: KVCache | None
+    admitted: float
+    refresh_seconds: float = 0.0
+    step_seconds: float = 0.0
+
+
+def check(model: DiffusionModel, requests: Iterable[Request]) -> None:
+    """Raise ``InputError`` for the first request that the model cannot answer, before any is run."""
+    for index, request in enumerate(requests):
+        prompt = np.asarray(request.prompt)
+        length, wanted = len(prompt), request.setting.gen_length
+        if prompt.ndim != 1 or (length and prompt.dtype.kind not in "iu"):
+            raise InputError(f"Prompt {index} must be a list or 1-d array of token ids.")
+        if length and not (prompt.min() >= 0 and prompt.max() < model.vocab_size):
+            raise InputError(f"Prompt {index} holds token ids outside the vocabulary of {model.vocab_size}.")
+        if length + wanted > model.max_length:
+            raise InputError(
+                f"Prompt {index} of {length} tokens and gen_length {wanted} exceed the model's maximum of "
+                f"{model.max_length} tokens."
+            )
+
+
+def run(
+    model: DiffusionModel,
+    requests: Iterable[Request],
+    *,
+    batch_size: int = 1,
+    on_event: Watcher | None = None,
+) -> Iterator[tuple[int, Generation]]:
+    """Run generations and yield (index of the request, result) as they finish.
+
+    Args:
+        batch_size: generations that are under way at a time.
+        on_event: called with an ``Event`` after each forward of each generation.
+
+    Raises:
+        InputError: a request that the model cannot answer, before the first forward.
+        NonFiniteLogits: with the index of the request; what was yielded before stands.
+    """
+    requests = list(requests)
+    check(model, requests)
+    engine = Engine(model)
+    waiting = deque(enumerate(requests))
+    running: list[_Running] = []
+    while waiting or running:
+        while waiting and len(running) < batch_size:
+            running.append(_admit(engine, *waiting.popleft(), on_event))
+        # Refreshes are bound by compute and steps by memory: they are never answered together.
+        kind = "refresh" if any(each.forward.kind == "refresh" for each in running) else "step"
+        group = [each for each in running if each.forward.kind == kind]
+        for each, prediction in zip(group, _answer(engine, group), strict=True):
+            try:
+                each.forward = each.sampler.send(prediction)
+            except StopIteration as finished:
+                running.remove(each)
+                yield each.index, _timed(finished.value, each)
+            except NonFiniteLogits as error:
+                raise NonFiniteLogits(f"Request {each.index}: {error}") from error
+
+
+def _admit(engine: Engine, index: int, request: Request, watch: Watcher | None) -> _Running:
+    admitted = time.perf_counter()
+    prompt = np.asarray(request.prompt, np.int64)
+    sampler = sample(
+        prompt, request.setting, request.stop, engine.model.ids.mask, sequence=request.sequence, watch=watch
+    )
+    cache = engine.open(capacity(request.setting, len(prompt)))
+    return _Running(index, sampler, next(sampler), cache, admitted)
+
+
+def _answer(engine: Engine, group: list[_Running]) -> list[Prediction]:
+    """Answer what a group waits for, and charge each its share of the time by the tokens it fed."""
+    started = time.perf_counter()
+    predictions = engine.answer([(each.cache, each.forward) for each in group])
+    spent = time.perf_counter() - started  # synchronised: the predictions are on the host
+    fed = sum(len(each.forward) for each in group)
+    for each in group:
+        share = spent * len(each.forward) / fed
+        if each.forward.kind == "refresh":
+            each.refresh_seconds += share
+        else:
+            each.step_seconds += share
+    return predictions
+
+
+def _timed(generation: Generation, ran: _Running) -> Generation:
+    return replace(
+        generation,
+        latency=time.perf_counter() - ran.admitted,
+        seconds=ran.refresh_seconds + ran.step_seconds,
+        refresh_seconds=ran.refresh_seconds,
+        step_seconds=ran.step_seconds,
+    )

@@ -1,0 +1,258 @@
+"""Settings: what a sampler does, as a small frozen record whose switches can each be set on their own.
+
+The named presets are the published methods: ODB-dLLM (arXiv 2511.21759), Fast-dLLM (2505.22618) and
+Streaming-dLLM (2601.17917). Other packages add presets through the entry point group ``odb_dllm.settings``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import cache as memoize
+from importlib.metadata import entry_points
+from typing import Any
+
+from odb_dllm.errors import InputError, nearest
+from odb_dllm.unmasking import RULES, Rule
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "cache": ("none", "prefix", "dual"),
+    "length": ("fixed", "adaptive"),
+    "suffix": ("full", "window"),
+    "speculation": ("none", "accept-jump", "jump-share"),
+    "remasking": ("low_confidence", "random"),
+}
+DEFAULT_THRESHOLD, DEFAULT_FACTOR = 0.9, 1.0
+Pattern = int | str | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything that decides which tokens a generation gets.
+
+    Raises ``InputError`` where a value is out of range or two switches make no sense together.
+    """
+
+    name: str = "custom"
+    gen_length: int = 1024  # G, response positions at the start
+    block_length: int = 32  # B; G is a multiple of it
+    steps: int | None = None  # for the quota rule: forwards over the whole canvas; None = G
+    cache: str = "none"  # none | prefix | dual
+    rule: str | Rule | None = None  # quota | threshold | factor | dynamic, or a function; None = by the next two
+    threshold: float | None = None
+    factor: float | None = None
+    confidence_alpha: float | None = None  # for the dynamic rule; None = the published table
+    length: str = "fixed"  # fixed | adaptive (length prediction on every refresh)
+    suffix: str = "full"  # full | window (only window_size positions after the block, and the last one)
+    window_size: int | None = None  # None = the published table
+    speculation: str = "none"  # none | accept-jump | jump-share
+    early_exit: bool = False
+    stop: str | tuple[Pattern, ...] | None = None  # None = by task; "eos" = EOS alone; or ids, id tuples, strings
+    theta: float | None = None  # confidence that length prediction asks of a stop pattern; None = by task
+    eos_guard: bool | None = None  # length prediction overlooks an early EOS; None = by task
+    temperature: float = 0.0
+    seed: int = 0
+    remasking: str = "low_confidence"  # or random: which masks the quota rule takes
+    cfg_scale: float = 0.0  # classifier-free guidance
+    end_of_turn: bool = False  # the end-of-turn token counts as EOS (set with a chat template)
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+        for name in ("cache", "suffix", "speculation"):  # "off", None and False are how people write "none"
+            if getattr(self, name) in (None, False):
+                put(name, CHOICES[name][0])
+        _check_types(self)
+        if self.rule is None:
+            put(
+                "rule",
+                "factor" if self.factor is not None else "threshold" if self.threshold is not None else "quota",
+            )
+        if self.rule in ("threshold", "dynamic") and self.threshold is None:
+            put("threshold", DEFAULT_THRESHOLD)
+        if self.rule == "factor" and self.factor is None:
+            put("factor", DEFAULT_FACTOR)
+        if isinstance(self.stop, list):
+            put("stop", tuple(self.stop))
+        if isinstance(self.stop, tuple):
+            put("stop", tuple(tuple(p) if isinstance(p, list) else p for p in self.stop))
+        _check_ranges(self)
+        _check_lengths(self)
+        _check_combinations(self)
+
+    @property
+    def blocks(self) -> int:
+        return self.gen_length // self.block_length
+
+    @property
+    def steps_per_block(self) -> int:
+        """Forwards that the quota rule spends on each block."""
+        return (self.gen_length if self.steps is None else self.steps) // self.blocks
+
+    def override(self, **changes: Any) -> "Setting":
+        """Return this setting with some fields changed.
+
+        ``threshold=None`` means none: the quota rule, unless a factor is given; ``factor`` replaces the
+        threshold. An explicit ``rule`` wins over both. Unknown names raise ``InputError``.
+        """
+        valid = [f.name for f in fields(self)]
+        for name in changes:
+            if name not in valid:
+                raise InputError(f"Unknown setting field {name!r}: {nearest(name, valid)}.")
+        if changes.get("rule") is None:
+            changes.pop("rule", None)
+            rule = _rule_after(self, changes)
+            if rule is not None:
+                changes["rule"] = rule
+        elif changes["rule"] in ("threshold", "dynamic") and changes.get("threshold", 0) is None:
+            raise InputError(f"rule={changes['rule']} needs a threshold; threshold=None means the quota rule.")
+        return replace(self, **changes)
+
+
+def _rule_after(setting: Setting, changes: dict[str, Any]) -> str | Rule | None:
+    """The rule that changed thresholds and factors imply; None where they leave it as it is."""
+    if not {"threshold", "factor"} & changes.keys():
+        return None
+    if changes.get("factor", setting.factor) is not None:
+        return "factor"
+    if changes.get("threshold", setting.threshold) is None:
+        return "quota"
+    return "dynamic" if setting.rule == "dynamic" else "threshold"
+
+
+def _check_types(s: Setting) -> None:
+    def is_number(value: Any) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+    def is_int(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool)
+
+    kinds: tuple[tuple[Callable[[Any], bool], str, tuple[str, ...], bool], ...] = (
+        (is_int, "a whole number", ("gen_length", "block_length", "seed"), False),
+        (is_int, "a whole number", ("steps", "window_size"), True),
+        (is_number, "a number", ("temperature", "cfg_scale"), False),
+        (is_number, "a number or None", ("threshold", "factor", "confidence_alpha", "theta"), True),
+        (lambda v: isinstance(v, bool), "True or False", ("early_exit", "end_of_turn"), False),
+        (lambda v: isinstance(v, bool), "True, False or None", ("eos_guard",), True),
+    )
+    for accepts, words, names, optional in kinds:
+        for name in names:
+            value = getattr(s, name)
+            if not (accepts(value) or (optional and value is None)):
+                raise InputError(f"{name} must be {words}, not {value!r}.")
+    for name, choices in CHOICES.items():
+        if getattr(s, name) not in choices:
+            raise InputError(f"Unknown {name} {getattr(s, name)!r}: {nearest(str(getattr(s, name)), list(choices))}.")
+    if not (s.rule is None or s.rule in RULES or callable(s.rule)):
+        raise InputError(f"Unknown rule {s.rule!r}: {nearest(str(s.rule), list(RULES))}.")
+    _check_stop(s.stop)
+
+
+def _check_stop(stop: Any) -> None:
+    def is_id(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool)
+
+    def is_pattern(value: Any) -> bool:
+        ids = isinstance(value, (list, tuple)) and len(value) > 0 and all(is_id(v) for v in value)
+        return is_id(value) or ids or (isinstance(value, str) and value != "")
+
+    if stop is None or stop == "eos":
+        return
+    if not isinstance(stop, (list, tuple)) or not all(is_pattern(p) for p in stop):
+        raise InputError(
+            f'stop must be None, "eos" or a list of strings, token ids or lists of token ids, not {stop!r}.'
+        )
+
+
+def _check_ranges(s: Setting) -> None:
+    unit = ("threshold", "theta", "confidence_alpha")
+    for name in unit:
+        value = getattr(s, name)
+        if value is not None and not 0 <= value <= 1:
+            raise InputError(f"{name} must lie between 0 and 1, not {value}.")
+    for name in ("temperature", "cfg_scale", "window_size", "factor"):
+        value = getattr(s, name)
+        if value is not None and not 0 <= value < float("inf"):
+            raise InputError(f"{name} must be a finite number of at least 0, not {value}.")
+
+
+def _check_lengths(s: Setting) -> None:
+    if s.gen_length < 1 or s.block_length < 1:
+        raise InputError(f"gen_length and block_length must be at least 1, not {s.gen_length} and {s.block_length}.")
+    if s.gen_length % s.block_length:
+        raise InputError(
+            f"gen_length {s.gen_length} must be a multiple of block_length {s.block_length}; "
+            f"{-(-s.gen_length // s.block_length) * s.block_length} would be."
+        )
+    fits = s.steps is None or (s.steps >= 1 and s.steps % s.blocks == 0 and s.steps <= s.gen_length)
+    if s.rule == "quota" and not fits:
+        raise InputError(
+            f"steps {s.steps} must be a multiple of the {s.blocks} blocks (gen_length / block_length) and at "
+            f"most gen_length {s.gen_length}."
+        )
+
+
+def _check_combinations(s: Setting) -> None:
+    if s.speculation != "none":
+        if s.cache != "dual":
+            raise InputError(f"speculation={s.speculation} needs cache=dual: its branches share the cached canvas.")
+        if s.rule != "threshold":
+            raise InputError(f"speculation={s.speculation} needs the fixed threshold rule to accept drafts by.")
+        if s.temperature > 0:
+            raise InputError(f"speculation={s.speculation} needs temperature 0: a drawn token cannot be verified.")
+    if s.length == "adaptive" and s.suffix == "window":
+        raise InputError("length=adaptive needs suffix=full: a pruned suffix leaves nothing to predict the end from.")
+    if s.cfg_scale > 0 and s.cache != "none":
+        raise InputError("cfg_scale above 0 needs cache=none: the unconditional canvas has no cache.")
+    if s.remasking == "random" and s.rule != "quota":
+        raise InputError("remasking=random needs the quota rule: the others choose by confidence.")
+
+
+_FAST: dict[str, Any] = {"cache": "dual", "threshold": DEFAULT_THRESHOLD}
+_ADAPTIVE: dict[str, Any] = {**_FAST, "length": "adaptive", "early_exit": True}
+PRESETS: dict[str, Setting] = {
+    setting.name: setting
+    for setting in (
+        Setting("llada_baseline"),
+        Setting("fast_dllm_baseline", **_FAST),
+        Setting("alp", **_ADAPTIVE),
+        Setting("accept-jump", **_ADAPTIVE, speculation="accept-jump"),
+        Setting("jump-share", **_ADAPTIVE, speculation="jump-share"),
+        Setting("parallel", threshold=DEFAULT_THRESHOLD),
+        Setting("prefix-cache", cache="prefix"),
+        Setting("prefix-cache-parallel", cache="prefix", threshold=DEFAULT_THRESHOLD),
+        Setting("dual-cache", cache="dual"),
+        Setting("streaming", cache="prefix", rule="dynamic", suffix="window", early_exit=True, stop="eos"),
+    )
+}
+ALIASES = {"baseline": "llada_baseline", "dualcache": "fast_dllm_baseline"}
+
+
+@memoize
+def all_settings() -> dict[str, Setting]:
+    """Every preset by name: ours, then those of installed packages (``odb_dllm.settings`` entry points)."""
+    found = dict(PRESETS)
+    for point in entry_points(group="odb_dllm.settings"):
+        setting = point.load()
+        if not isinstance(setting, Setting):
+            raise InputError(f"Entry point odb_dllm.settings {point.name!r} must name a Setting, not {setting!r}.")
+        if point.name in found:
+            raise InputError(f"Entry point odb_dllm.settings {point.name!r} is already a setting's name.")
+        found[point.name] = replace(setting, name=point.name)
+    return found
+
+
+def get_setting(setting: str | Setting, **overrides: Any) -> Setting:
+    """Return a setting by name (any case, aliases included) or as given, with some fields changed.
+
+    Raises ``InputError`` that lists the valid names.
+    """
+    if isinstance(setting, str):
+        known = {name.lower(): preset for name, preset in all_settings().items()}
+        name = setting.lower()
+        name = ALIASES.get(name, name)
+        if name not in known:
+            raise InputError(f"Unknown setting {setting!r}: {nearest(setting, list(all_settings()) + list(ALIASES))}.")
+        setting = known[name]
+    elif not isinstance(setting, Setting):
+        raise InputError(f"setting must be a name or an odb_dllm.Setting, not {setting!r}.")
+    return setting.override(**overrides) if overrides else setting

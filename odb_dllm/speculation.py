@@ -1,0 +1,92 @@
+"""Speculation inside a block: accept-jump (4 branches) and jump-share (4, then 8 branches).
+
+ODB-dLLM (arXiv 2511.21759) section 3.3. Drafts a, b, c, d are the most confident positions still masked, with the
+tokens predicted there. A branch is the block with some of the drafts filled in; a branch *takes* a masked position
+when it would unmask it by itself. Which branch is chosen follows from which branches take which drafts.
+"""
+
+import numpy as np
+
+from odb_dllm.contract import Bools, Floats, Ints
+
+Layout = tuple[tuple[int, ...], ...]
+
+# The drafts that each branch fills in: 0 = a, 1 = b, 2 = c, 3 = d.
+JUMP: Layout = ((), (0,), (1,), (0, 1))
+SHARE: Layout = ((), (0,), (1,), (0, 1), (2,), (0, 1, 2), (3,), (0, 1, 2, 3))
+# Stage 2 begins when at most this many masks went into a stage-1 step, by the branch that it chose.
+SWITCH_AT = (18, 19, 19, 20)
+
+
+def choose_jump(takes: Bools) -> int:
+    """Return the branch to go on with, of the four in ``JUMP``.
+
+    ``takes`` [branches, drafts]: branch i takes draft j's position with draft j's token. False for drafts that
+    there are not, and for drafts that the branch already holds.
+    """
+    a, b = 0, 1
+    a1, a2 = takes[0, a], takes[0, b]
+    a12 = a1 and takes[1, b]
+    a21 = a2 and takes[2, a]
+    if (a1 and a2) or a12 or a21:
+        return 3
+    return 1 if a1 else 2 if a2 else 0
+
+
+def choose_share(takes: Bools) -> int:
+    """Return the branch to go on with, of the eight in ``SHARE``; ``takes`` [8, 4] as in ``choose_jump``."""
+    a, b, c, d = range(4)
+    a1, a2, a3, a4 = (bool(takes[0, draft]) for draft in (a, b, c, d))
+    a12 = (a1 and takes[1, b]) or (a2 and takes[2, a])
+    a123 = (a3 and (a12 or (takes[4, a] and takes[4, b]))) or (a12 and takes[[3, 1, 2], c].any())
+    a1234 = (a4 and (a123 or (takes[6, a] and takes[6, b] and takes[6, c]) or (a12 and takes[6, c]))) or (
+        a123 and takes[1:6, d].any()
+    )
+    if a1234 or (a1 and a2 and a3 and a4):
+        return 7
+    if a123 or (a1 and a2 and a3):
+        return 5
+    if a12 or (a1 and a2):
+        return 3
+    return 1 if a1 else 2 if a2 else 4 if a3 else 6 if a4 else 0
+
+
+def draft_order(score: Floats, masked: Bools, count: int) -> Ints:
+    """Offsets of the ``count`` most confident masked positions, the most confident first; fewer where there are."""
+    order = np.argsort(-np.where(masked, score, -np.inf), kind="stable")
+    return order[: min(count, int(masked.sum()))]
+
+
+def fill_branches(block: Ints, drafts: Ints, tokens: Ints, layout: Layout) -> Ints:
+    """Return the branches [n, B]: copies of ``block`` [B] with each one's drafts (offsets and tokens) filled in.
+
+    A layout's drafts that there are not are left out.
+    """
+    branches = np.repeat(block[None], len(layout), axis=0)
+    for row, filled in zip(branches, layout, strict=True):
+        held = [draft for draft in filled if draft < len(drafts)]
+        row[drafts[held]] = tokens[held]
+    return branches
+
+
+def taken_by(score: Floats, masked: Bools, threshold: float) -> Bools:
+    """Which masked positions each branch takes, [n, B]: those that reach the threshold, and its most confident."""
+    reach = (np.exp(score) >= threshold) & masked
+    best = np.where(masked, score, -np.inf).argmax(axis=1)
+    rows = np.flatnonzero(masked.any(axis=1))
+    reach[rows, best[rows]] = True
+    return reach
+
+
+def draft_verdicts(taken: Bools, token: Ints, drafts: Ints, tokens: Ints) -> Bools:
+    """Which drafts each branch takes with the drafted token, [n, 4]; False for drafts that there are not."""
+    takes = np.zeros((len(taken), 4), bool)
+    takes[:, : len(drafts)] = taken[:, drafts] & (token[:, drafts] == tokens)
+    return takes
+
+
+def fed_tokens(block_length: int, masks: int, layout: Layout) -> int:
+    """Tokens that a step feeds: whole copies in stage 1; the block and each branch's open positions in stage 2."""
+    if layout is JUMP:
+        return len(JUMP) * block_length
+    return block_length + (len(SHARE) - 1) * masks

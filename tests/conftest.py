@@ -1,0 +1,44 @@
+"""What the tests share: small models on disk and in memory."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import Checkpoint
+
+from odb_dllm import DiffusionModel, load_model
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches out
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """The matrices are tiny, and the tests run side by side: more threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def model_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., DiffusionModel]:
+    """Write a checkpoint and load it: ``model_of(checkpoint, dtype="float64")``."""
+    folders: dict[int, tuple[Checkpoint, Path]] = {}
+
+    def load(checkpoint: Checkpoint, dtype: str = "float64") -> DiffusionModel:
+        known = folders.get(id(checkpoint))
+        if known is None or known[0] is not checkpoint:
+            folder = checkpoint.write(tmp_path_factory.mktemp("checkpoint"))
+            folders[id(checkpoint)] = known = (checkpoint, folder)
+        return load_model(known[1], device="cpu", dtype=dtype)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def tiny() -> DiffusionModel:
+    """The embedded model."""
+    return load_model("tiny", device="cpu", dtype="float32")
