@@ -10,6 +10,7 @@ from checkpoints import Checkpoint
 
 from odb_dllm import DiffusionModel, load_model
 
+DEVICE = os.environ.get("ODB_DLLM_TEST_DEVICE", "cpu")  # cuda runs the goldens and the fuzzing there
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches out
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 
@@ -33,7 +34,7 @@ def model_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Diffusio
         if known is None or known[0] is not checkpoint:
             folder = checkpoint.write(tmp_path_factory.mktemp("checkpoint"))
             folders[id(checkpoint)] = known = (checkpoint, folder)
-        return load_model(known[1], device="cpu", dtype=dtype)
+        return load_model(known[1], device=DEVICE, dtype=dtype)
 
     return load
 

@@ -272,7 +272,10 @@ def test_guidance_combines_two_canvases(model: DiffusionModel) -> None:
     (guided,) = Engine(model).answer([(None, whole(tokens, 12, guidance=Guidance(free, 2.0)))])
     with torch.inference_mode():
         logits, un = (
-            model.network.logits(model.network(torch.tensor(each), torch.arange(24)))[12] for each in (tokens, free)
+            model.network.logits(model.network(torch.tensor(each).to(model.device), torch.arange(24).to(model.device)))[
+                12
+            ]
+            for each in (tokens, free)
         )
     combined = un + 3.0 * (logits - un)
     combined_p = torch.log_softmax(combined, -1)

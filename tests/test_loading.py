@@ -2,6 +2,8 @@
 
 import json
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,27 @@ def test_weights_outlive_their_file(folder: Path) -> None:
     model = load_model(folder, device="cpu", dtype="float32")
     (folder / "model.safetensors").write_bytes(b"")
     assert len(generate(model, [1], **OPTIONS).tokens) == 64
+
+
+MEASURE = """
+import resource, sys
+from odb_dllm import load_model
+import torch, transformers
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+model = load_model(sys.argv[1], device="cpu", dtype="float32")
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(grown / 1024, sum(p.nbytes for p in model.network.parameters()) / 2**20)
+"""
+
+
+def test_loading_holds_one_copy_and_one_shard(tmp_path: Path) -> None:
+    checkpoint = small_checkpoint(0, vocab_size=300, d_model=768, n_heads=8, n_layers=8, mlp_hidden_size=3072)
+    folder = checkpoint.write(tmp_path)
+    shard(folder, parts=8)
+    ran = subprocess.run([sys.executable, "-c", MEASURE, str(folder)], capture_output=True, text=True, check=True)
+    grown, weights = map(float, ran.stdout.split())  # MiB
+    assert weights > 250
+    assert grown < weights * (1 + 1 / 8) + 40
 
 
 def test_other_shapes(tmp_path: Path) -> None:

@@ -104,9 +104,7 @@ def branches(count: int, taken: dict[int, set[int]], drafts: int = 4) -> list[di
     """Predictions of `count` branches: branch i takes the drafts `taken[i]` and refuses the others."""
     result = []
     for i in range(count):
-        predictions = {
-            k: Prediction(10 + k, SURE if k in taken.get(i, set()) else UNSURE) for k in range(drafts)
-        }
+        predictions = {k: Prediction(10 + k, SURE if k in taken.get(i, set()) else UNSURE) for k in range(drafts)}
         result.append(predictions | {OTHER: Prediction(99, math.log(0.99))})
     return result
 
@@ -237,8 +235,7 @@ COMBINATIONS = [
 def test_every_combination_completes_or_is_refused(combination: dict[str, str]) -> None:
     checkpoint, network = small_checkpoint(11, logit_std=8.0), small_network(11, logit_std=8.0)
     refused = (combination["length"] == "adaptive" and combination["suffix"] == "window") or (
-        combination["speculation"] != "none"
-        and (combination["cache"] != "dual" or combination["rule"] != "threshold")
+        combination["speculation"] != "none" and (combination["cache"] != "dual" or combination["rule"] != "threshold")
     )
     settings = {"gen_length": 24, "block_length": 8, "steps": 12, "factor": 1.0, "window_size": 4}
     settings |= {"confidence_alpha": 0.3, "patterns": ((int(checkpoint.active[7]),),), "theta": 0.3}
