@@ -1,0 +1,96 @@
+"""The scheduler: many generations, one engine; what is under way beside a generation changes nothing in it."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from checkpoints import small_checkpoint
+
+from odb_dllm import DiffusionModel, Event, InputError, NonFiniteLogits, get_setting
+from odb_dllm.benchmarks import resolve
+from odb_dllm.scheduler import Request, check, run
+
+NAMES = ("llada_baseline", "fast_dllm_baseline", "alp", "accept-jump", "jump-share", "streaming", "prefix-cache")
+
+
+@pytest.fixture(scope="module")
+def model(model_of: Any) -> DiffusionModel:
+    return model_of(small_checkpoint(4, logit_std=6.0), "float32")
+
+
+def requests(model: DiffusionModel, count: int = 14) -> list[Request]:
+    """Requests of all kinds, lengths and temperatures."""
+    rng = np.random.default_rng(0)
+    made = []
+    for index in range(count):
+        setting = get_setting(NAMES[index % len(NAMES)], gen_length=16 * (1 + index % 3), block_length=16)
+        if setting.speculation == "none":
+            setting = setting.override(temperature=(0.0, 0.7)[index % 2])
+        setting, stop = resolve(model, setting)
+        made.append(Request(rng.integers(0, 250, 3 + index).tolist(), setting, stop, sequence=100 + index))
+    return made
+
+
+def untimed(generation: Any) -> Any:
+    return replace(generation, latency=0.0, seconds=0.0, refresh_seconds=0.0, step_seconds=0.0)
+
+
+def test_the_batch_size_changes_nothing(model: DiffusionModel) -> None:
+    alone = {index: untimed(each) for index, each in run(model, requests(model))}
+    assert sorted(alone) == list(range(14))
+    for batch_size in (2, 5, 20):
+        together = {index: untimed(each) for index, each in run(model, requests(model), batch_size=batch_size)}
+        assert together == alone
+
+
+def test_the_order_changes_nothing(model: DiffusionModel) -> None:
+    forwards = dict(run(model, requests(model)))
+    backwards = dict(run(model, requests(model)[::-1]))
+    assert [untimed(forwards[i]) for i in range(14)] == [untimed(backwards[13 - i]) for i in range(14)]
+
+
+def test_finished_ones_make_room_at_once(model: DiffusionModel) -> None:
+    """With room for two, the third begins while the longer of the first two is still under way."""
+    setting, stop = resolve(model, get_setting("llada_baseline", gen_length=64, block_length=16))
+    short = replace(setting, gen_length=16)
+    seen: list[int] = []
+
+    def watch(event: Event) -> None:
+        seen.append(event.sequence)
+
+    each = [Request([1], which, stop, sequence) for sequence, which in enumerate([setting, short, short])]
+    order = [index for index, _ in run(model, each, batch_size=2, on_event=watch)]
+    assert order == [1, 2, 0]
+    assert set(seen[-32:]) == {0}
+    assert {0, 2} == set(seen[32:64])
+
+
+def test_times_add_up(model: DiffusionModel) -> None:
+    for _, result in run(model, requests(model), batch_size=4):
+        assert result.seconds == pytest.approx(result.refresh_seconds + result.step_seconds)
+        assert 0 < result.seconds <= result.latency
+        assert (result.refresh_seconds > 0) == (result.refreshes > 0)
+
+
+def test_requests_are_checked_before_the_first_forward(model: DiffusionModel) -> None:
+    good = requests(model, 2)
+    seen: list[Event] = []
+    with pytest.raises(InputError, match="Prompt 2 of 4090 tokens"):
+        list(run(model, [*good, replace(good[0], prompt=[1] * 4090)], on_event=seen.append))
+    assert not seen
+    check(model, good)
+    assert list(run(model, [])) == []
+
+
+def test_a_failing_generation_names_its_request_and_keeps_what_was_done(model_of: Any) -> None:
+    checkpoint = small_checkpoint(4)
+    weights = dict(checkpoint.weights)
+    weights["model.transformer.wte.weight"] = weights["model.transformer.wte.weight"].copy()
+    weights["model.transformer.wte.weight"][77] = np.inf
+    model = model_of(replace(checkpoint, weights=weights))
+    setting, stop = resolve(model, get_setting("alp", gen_length=16, block_length=16))
+    results = run(model, [Request([prompt], setting, stop) for prompt in (1, 77, 2)])
+    assert next(results)[0] == 0
+    with pytest.raises(NonFiniteLogits, match="Request 1: the logits at position 1"):
+        next(results)
