@@ -1,0 +1,244 @@
+"""Model arguments: from the loose values that command lines and lm-eval give to checked ones.
+
+Nothing here loads a model or imports lm-eval; every mistake is an ``InputError``.
+"""
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from odb_dllm.benchmarks import FAMILIES
+from odb_dllm.errors import InputError, nearest
+from odb_dllm.settings import CHOICES, Setting, get_setting
+
+DTYPES = {
+    "float64": "float64", "float32": "float32", "float16": "float16", "bfloat16": "bfloat16",
+    "double": "float64", "float": "float32", "half": "float16",
+    "fp64": "float64", "fp32": "float32", "fp16": "float16", "bf16": "bfloat16",
+}  # fmt: skip
+OWN = (
+    "pretrained", "model_path", "setting", "family", "dtype", "device", "batch_size", "max_batch_size",
+    "mc_num", "check_greedy", "statistics", "trust_remote_code",
+)  # fmt: skip
+SETTING_FIELDS = tuple(f.name for f in fields(Setting) if f.name not in ("name", "end_of_turn"))
+_INTEGERS = ("gen_length", "block_length", "steps", "window_size", "seed")
+_TEXTS = (*CHOICES, "rule")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Checked model arguments."""
+
+    pretrained: str
+    setting: Setting
+    explicit: frozenset[str]  # the setting's fields that were given one by one
+    family: str | None = None  # one of FAMILIES; None tells it from the model's name
+    dtype: str | None = None  # a name torch knows; None = bfloat16 on CUDA, float32 on the CPU
+    device: str | None = None  # cpu, cuda or cuda:N; None = CUDA where there is one
+    batch_size: int = 1
+    mc_num: int = 128  # Monte-Carlo draws per likelihood
+    check_greedy: bool = True  # whether a likelihood also tells if the continuation is the greedy one
+    statistics: Path | None = None  # JSONL file of per-sample statistics
+
+
+def parse(given: Mapping[str, Any]) -> Arguments:
+    """Check model arguments as lm-eval passes them: names known, values of the right kind and range.
+
+    Strings such as ``"None"`` and ``"256"`` mean the values they spell. Raises ``InputError``.
+    """
+    valid = [*OWN, *SETTING_FIELDS]
+    for name in given:
+        if name not in valid:
+            raise InputError(f"Unknown model argument {name!r}: {nearest(name, valid)}.")
+    if _flag("trust_remote_code", given.get("trust_remote_code")):
+        raise InputError("trust_remote_code must be left out: no code of a checkpoint is ever run.")
+    overrides = {name: _value(name, given[name]) for name in SETTING_FIELDS if name in given}
+    name = given.get("setting", "jump-share")
+    setting = get_setting(name if isinstance(name, Setting) else str(name), **overrides)
+    return Arguments(
+        pretrained=_pretrained(given),
+        setting=setting,
+        explicit=frozenset(overrides),
+        family=_family(given.get("family")),
+        dtype=_dtype(given.get("dtype")),
+        device=_device(given.get("device")),
+        batch_size=_batch_size(given.get("batch_size"), given.get("max_batch_size")),
+        mc_num=_positive("mc_num", given.get("mc_num", 128)),
+        check_greedy=_flag("check_greedy", given.get("check_greedy", True)),
+        statistics=_file("statistics", given.get("statistics")),
+    )
+
+
+def setting_values(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Setting fields from elsewhere (a task's metadata), read like model arguments."""
+    return {name: _value(name, value) for name, value in given.items()}
+
+
+def fingerprint(arguments: Arguments, *, device: str, dtype: str, digest: str, version: str) -> str:
+    """Return a hash of everything but the request that decides a text; batch size and statistics do not.
+
+    ``device`` is the kind of device: CPU and GPU round differently, and so do dtypes.
+    """
+    decides = {
+        "version": version,
+        "model": digest,
+        "device": device,
+        "dtype": dtype,
+        "family": arguments.family,
+        "setting": {key: str(value) for key, value in asdict(arguments.setting).items()},
+        "explicit": sorted(arguments.explicit & {"gen_length", "temperature", "stop", "theta", "eos_guard"}),
+        "likelihood": [arguments.mc_num, arguments.check_greedy],
+    }
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def folder_digest(folder: Path, whole: int = 64 * 2**20, chunks: int = 256, size: int = 2**16) -> str:
+    """Return a hash that tells checkpoints apart without reading all of their gigabytes.
+
+    Every JSON file counts in full, and so does a weight file of at most ``whole`` bytes; of a larger one its
+    size and ``chunks`` pieces of ``size`` bytes, spread from its first byte to its last.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        length = path.stat().st_size
+        if path.suffix == ".json" or (path.suffix == ".safetensors" and length <= whole):
+            digest.update(f"{path.name} {length} ".encode() + path.read_bytes())
+        elif path.suffix == ".safetensors":
+            digest.update(f"{path.name} {length} ".encode())
+            with path.open("rb") as file:
+                for i in range(chunks):
+                    file.seek((length - size) * i // (chunks - 1))
+                    digest.update(file.read(size))
+    return digest.hexdigest()
+
+
+def from_string(text: str) -> dict[str, str]:
+    """Split ``a=1,b=[2,3]`` at the commas outside of brackets and quotes."""
+    parts, depth, quote = [""], 0, ""
+    for char in text:
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "\"'":
+            quote = char
+        elif char in "[({":
+            depth += 1
+        elif char in "])}":
+            depth -= 1
+        if char == "," and depth == 0 and not quote:
+            parts.append("")
+        else:
+            parts[-1] += char
+    given = {}
+    for part in filter(None, (part.strip() for part in parts)):
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise InputError(f"Model arguments are name=value pairs, which {part!r} is not.")
+        given[name.strip()] = value.strip()
+    return given
+
+
+def _pretrained(given: Mapping[str, Any]) -> str:
+    names = {str(given[key]) for key in ("pretrained", "model_path") if given.get(key) not in (None, "")}
+    if not names:
+        raise InputError("No model: give pretrained=<folder, hub id or tiny>.")
+    if len(names) > 1:
+        raise InputError("pretrained and model_path name two different models; give one of them.")
+    return names.pop()
+
+
+def _family(value: Any) -> str | None:
+    if value is None or str(value).lower() == "none":
+        return None
+    if value not in FAMILIES:
+        raise InputError(f"Unknown family {value!r}: {nearest(str(value), list(FAMILIES))}.")
+    return str(value)
+
+
+def _dtype(value: Any) -> str | None:
+    name = str(value).removeprefix("torch.").lower()
+    if value is None or name in ("auto", "none"):
+        return None
+    if name not in DTYPES:
+        raise InputError(f"Unknown dtype {value!r}: {nearest(name, list(DTYPES))}.")
+    return DTYPES[name]
+
+
+def _device(value: Any) -> str | None:
+    name = str(value).lower()
+    if value is None or name in ("auto", "none"):
+        return None
+    if re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        return name
+    if re.fullmatch(r"(cuda:)?\d+(,\d+)+", name):
+        raise InputError(f"device {value!r} names several GPUs, and one model runs on one: give cuda:N.")
+    raise InputError(f"Unknown device {value!r}: {nearest(name, ['cpu', 'cuda', 'cuda:0'])}.")
+
+
+def _file(name: str, value: Any) -> Path | None:
+    if value in (None, "", "None"):
+        return None
+    if Path(str(value)).is_dir():
+        raise InputError(f"{name} must name a file to write, and {str(value)!r} is a folder.")
+    return Path(str(value))
+
+
+def _batch_size(value: Any, most: Any) -> int:
+    if str(value).startswith("auto"):
+        return 1 if most is None else _positive("max_batch_size", most)
+    size = 1 if value is None else _positive("batch_size", value)
+    return size if most is None else min(size, _positive("max_batch_size", most))
+
+
+def _positive(name: str, value: Any) -> int:
+    number = _literal(value)
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise InputError(f"{name} must be a whole number of at least 1, not {value!r}.")
+    return number
+
+
+def _flag(name: str, value: Any) -> bool:
+    flag = _literal(value)
+    if flag is not None and not isinstance(flag, bool):
+        raise InputError(f"{name} must be True or False, not {value!r}.")
+    return bool(flag)
+
+
+def _value(name: str, value: Any) -> Any:
+    """One setting field as its own type: what a command line spells, or the value itself."""
+    if name in _TEXTS:
+        word = value.strip().lower() if isinstance(value, str) else value
+        return None if word == "none" and name == "rule" else word
+    if name == "stop":
+        return _stop(value)
+    value = _literal(value)
+    if name in _INTEGERS and isinstance(value, float) and value.is_integer():
+        return int(value)  # lm-eval's parser makes floats of negative numbers
+    return value
+
+
+def _stop(value: Any) -> Any:
+    """``stop`` as Setting takes it: one string or id stands for a list of one."""
+    if isinstance(value, str):
+        if value.lower() in ("none", "eos"):
+            return None if value.lower() == "none" else "eos"
+        parsed = _literal(value) if value.startswith(("[", "(")) else value
+        return tuple(parsed) if isinstance(parsed, (list, tuple)) else (value,)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value,)
+    return value
+
+
+def _literal(value: Any) -> Any:
+    """The number, None, boolean or list that a string spells; the value itself where it spells none."""
+    if not isinstance(value, str):
+        return value
+    text = {"none": "None", "true": "True", "false": "False"}.get(value.strip().lower(), value.strip())
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return value

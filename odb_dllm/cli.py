@@ -1,0 +1,256 @@
+"""The ``odb-dllm`` command: lm-eval's own verbs and flags, with our model, tasks, checks and speed table."""
+
+import argparse
+import contextlib
+import io
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from unittest.mock import patch
+
+from odb_dllm.errors import InputError
+
+if TYPE_CHECKING:
+    from lm_eval._cli import HarnessCLI
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+
+    from odb_dllm.lm_eval_model import ODBDiffusionLM
+    from odb_dllm.tasks import LocalData
+
+MODEL = "odb_dllm"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code: 0, 2 after one line on what was wrong, 130 when interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0].startswith("-") and words[0] not in ("-h", "--help"):
+        words.insert(0, "run")  # as lm-eval does
+    try:
+        harness = _parser()
+        args = _parsed(harness, words)
+        verb = {"run": run, "ls": _with_our_tasks, "validate": _with_our_tasks}.get(args.command)
+        if args.command == "run" and len(words) == 1:
+            harness._subparsers.choices["run"].print_help()
+        elif verb is None:
+            args.func(args)
+        else:
+            verb(args)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: statistics and cached responses of what was finished are kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> "HarnessCLI":
+    """lm-eval's parser, with what we add to it."""
+    try:
+        from lm_eval._cli import HarnessCLI
+        from lm_eval.utils import setup_logging
+    except ImportError as error:
+        raise InputError(f"The odb-dllm command needs lm-eval 0.4.12 or later ({error}).") from error
+    setup_logging()
+    harness = HarnessCLI()
+    harness._parser.prog = "odb-dllm"
+    choices = harness._subparsers.choices
+    for verb in ("run", "ls", "validate"):
+        choices[verb].add_argument(
+            "--data_dir",
+            default=os.environ.get("DATA_DIR") or None,
+            metavar="<path>",
+            help="Folder of local benchmark data, e.g. with gsm8k/{train,test}.jsonl (default: $DATA_DIR)",
+        )
+    settings = harness._subparsers.add_parser("settings", help="List the settings and their switches")
+    settings.set_defaults(func=lambda _: print(settings_table()))
+    return harness
+
+
+def _parsed(harness: "HarnessCLI", words: list[str]) -> argparse.Namespace:
+    try:
+        return harness._parser.parse_args(words)
+    except (ValueError, AssertionError) as error:  # from lm-eval's own parsing of values
+        raise InputError(f"The arguments could not be read: {_sentence(error)}") from error
+
+
+def settings_table() -> str:
+    """Every setting and its switches as a Markdown table."""
+    from odb_dllm.settings import all_settings
+    from odb_dllm.statistics import markdown
+
+    heads = ("cache", "rule", "threshold", "length", "suffix", "speculation", "early_exit")
+    lines = [["setting", *heads]]
+    for name, setting in all_settings().items():
+        values = [getattr(setting, head) for head in heads]
+        lines.append([name, *("-" if v in (None, False, "none") else getattr(v, "__name__", str(v)) for v in values)])
+    return markdown(lines)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check all that can be checked without a model, evaluate, and print the speed below the accuracy."""
+    from odb_dllm.tasks import local_data
+
+    config = _config(args)
+    data_dir = args.__dict__.pop("data_dir")
+    if config.model != MODEL:
+        with local_data(data_dir) as local, _tasks(args, config, local):
+            args.func(args)
+        return
+    if config.confirm_run_unsafe_code:
+        os.environ.setdefault("HF_ALLOW_CODE_EVAL", "1")  # the same consent, as the metric asks for it
+    checked = _check_model(args, config)
+    with local_data(data_dir) as local, _tasks(args, config, local):
+        _place_cache(args, config, checked)
+        folder = _place_statistics(args, config)
+        before = _results(folder)
+        with _task_failures():
+            args.func(args)
+        _print_speed()
+        if folder:
+            _join_results(Path(args.model_args["statistics"]), _results(folder) - before)
+
+
+def _config(args: argparse.Namespace) -> "EvaluatorConfig":
+    """lm-eval's merge of flags and --config file; the model is ours where neither names one."""
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+
+    try:
+        file = EvaluatorConfig.load_yaml_config(args.config) if args.config else {}
+        if args.model is None and "model" not in file:
+            args.model = MODEL
+        plain = argparse.Namespace(**{name: value for name, value in vars(args).items() if name != "data_dir"})
+        quiet = logging.getLogger("lm_eval.config.evaluate_config")
+        with contextlib.redirect_stdout(io.StringIO()), patch.object(quiet, "disabled", True):
+            config = EvaluatorConfig.from_cli(plain)
+        config.device = args.device or file.get("device")  # and not lm-eval's default of cuda:0
+    except (ValueError, TypeError, OSError) as error:
+        raise InputError(_sentence(error)) from error
+    if not config.tasks:
+        raise InputError("No task: name one or several with --tasks; `odb-dllm ls tasks` lists all.")
+    return config
+
+
+def _check_model(args: argparse.Namespace, config: "EvaluatorConfig") -> "ODBDiffusionLM":
+    """Make the adapter, which checks its arguments and loads nothing; pass its device on."""
+    from odb_dllm.lm_eval_model import ODBDiffusionLM
+
+    extra = {
+        "batch_size": config.batch_size,
+        "max_batch_size": config.max_batch_size,
+    }
+    adapter = ODBDiffusionLM.create_from_arg_obj({"device": config.device, **config.model_args}, extra)
+    args.model_args = dict(config.model_args)
+    args.device = str(adapter.device)
+    return adapter
+
+
+@contextlib.contextmanager
+def _tasks(args: argparse.Namespace, config: "EvaluatorConfig", local: "LocalData") -> Iterator[None]:
+    """Check the task names, and have lm-eval use the index that this took instead of making its own."""
+    from odb_dllm import tasks
+
+    names = config.tasks.split(",") if isinstance(config.tasks, str) else [str(name) for name in config.tasks]
+    include = [config.include_path] if config.include_path else []
+    manager = tasks.make_manager(names, local, include, config.metadata)
+    tasks.check(manager, names, local, unsafe_allowed=config.confirm_run_unsafe_code)
+    with patch("lm_eval.tasks.TaskManager", lambda **_: manager):
+        yield
+
+
+def _with_our_tasks(args: argparse.Namespace) -> None:
+    """lm-eval's ``ls`` and ``validate``, our tasks included."""
+    from odb_dllm import tasks
+
+    include = [args.include_path] if args.include_path else []
+    with tasks.local_data(args.data_dir) as local:
+        if args.command == "ls" and args.what is None:
+            args.func(args)
+            return
+        names = args.tasks.split(",") if args.command == "validate" else []
+        manager = tasks.make_manager(names, local, include, {})
+        if names:
+            tasks.check(manager, names, local, unsafe_allowed=True)
+        with patch("lm_eval.tasks.TaskManager", lambda **_: manager):
+            args.func(args)
+
+
+def _place_cache(args: argparse.Namespace, config: "EvaluatorConfig", adapter: "ODBDiffusionLM") -> None:
+    """Give --use_cache's path a suffix that tells configurations apart."""
+    if config.use_cache:
+        args.use_cache = f"{config.use_cache}_{adapter.fingerprint()[:12]}"
+
+
+def _place_statistics(args: argparse.Namespace, config: "EvaluatorConfig") -> Path | None:
+    """Send per-sample statistics to where the results will be; return that folder if we chose it."""
+    from lm_eval.loggers.evaluation_tracker import GeneralConfigTracker
+    from lm_eval.utils import sanitize_model_name
+
+    if not config.output_path or args.model_args.get("statistics"):
+        return None
+    output = Path(config.output_path)
+    name = GeneralConfigTracker._get_model_name(args.model_args) or MODEL
+    folder = output.parent if output.suffix == ".json" else output / sanitize_model_name(name)
+    started = time.strftime("%Y-%m-%dT%H-%M-%S")
+    args.model_args["statistics"] = str(folder / f"statistics_unfinished_{started}_{os.getpid()}.jsonl")
+    return folder
+
+
+def _results(folder: Path | None) -> set[Path]:
+    return {p for p in folder.glob("*.json") if p.stat().st_size} if folder and folder.is_dir() else set()
+
+
+def _join_results(rows: Path, new: set[Path]) -> None:
+    """Name the statistics after the results file that the run has written."""
+    if rows.is_file() and new:
+        results = max(new, key=lambda path: path.stat().st_mtime)
+        name = results.stem.removeprefix("results_")
+        rows.rename(rows.with_name(f"statistics_{name}.jsonl"))
+
+
+def _print_speed() -> None:
+    from odb_dllm.lm_eval_model import ODBDiffusionLM
+    from odb_dllm.statistics import table
+
+    adapter = ODBDiffusionLM.current
+    if adapter is None:
+        return
+    totals = adapter.recorder.totals()
+    if not totals.samples:
+        return
+    by_task = adapter.recorder.by_task()
+    several = {"all": totals} if len(by_task) > 1 else {}
+    where = f"{adapter.arguments.pretrained}, {adapter.dtype} on {adapter.device}, batch {adapter.batch_size}"
+    print(f"\n{adapter.arguments.setting.name} ({where})")
+    print(table({**by_task, **several}))
+    print("tokens/s: tokens before the first EOS or stop pattern / wall seconds; means are per sample")
+
+
+@contextlib.contextmanager
+def _task_failures() -> Iterator[None]:
+    """Turn failures to get at a task's data into one sentence."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (ConnectionError, FileNotFoundError) as error:  # hub and datasets errors derive from these
+        raise InputError(
+            f"A task's data could not be had: {_sentence(error)} For local data, set DATA_DIR or --data_dir."
+        ) from error
+    except ImportError as error:
+        raise InputError(f"A task needs a package that is not installed: {_sentence(error)}") from error
+    except ValueError as error:
+        if "marked as unsafe" in str(error):  # a YAML given by its path
+            raise InputError(f"{_sentence(error)} The flag is --confirm_run_unsafe_code.") from error
+        raise
+
+
+def _sentence(error: BaseException) -> str:
+    """The first line of an error's text, as a sentence."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if text.endswith((".", "!", "?")) else f"{text}."

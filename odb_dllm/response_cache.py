@@ -1,0 +1,42 @@
+"""lm-eval's response cache (``--use_cache``) made safe: it keys texts by prompt and generation arguments.
+
+A cache keeps the fingerprint of the configuration that filled it and is refused to every other. What a task
+adds (its name, its stop patterns) goes into the generation arguments, and so into the key.
+"""
+
+from collections.abc import MutableMapping
+from typing import Any
+from weakref import WeakSet
+
+from lm_eval.api.task import Task
+
+from odb_dllm.errors import InputError
+from odb_dllm.gen_kwargs import METADATA
+from odb_dllm.tasks.metadata import ATTRIBUTE, TaskFacts, facts_of
+
+FINGERPRINT = "odb_dllm:fingerprint"  # reserved key of a response cache
+users: "WeakSet[Any]" = WeakSet()  # models that have a cache
+
+
+def admit(stored: MutableMapping[str, Any], fingerprint: str, user: object) -> None:
+    """Let ``user`` have a cache and leave its fingerprint there; ``InputError`` where another filled it."""
+    if len(stored) and stored.get(FINGERPRINT) != fingerprint:
+        raise InputError(
+            "The response cache was filled under another model, setting or version and would give wrong "
+            "texts: name another --use_cache path (the odb-dllm command does so by itself)."
+        )
+    stored[FINGERPRINT] = fingerprint
+    users.add(user)
+
+
+def key_by_task(task: Task) -> None:
+    """Put what a task decides besides the prompt into its requests' arguments, where a cache is in use."""
+    if not users:
+        return
+    for instance in task.instances:
+        if instance.request_type == "generate_until":
+            facts = facts_of(instance) or TaskFacts()
+            about = {name: facts.metadata[name] for name in METADATA if facts.metadata.get(name) is not None}
+            prompt, gen, *rest = instance.args
+            told = {**gen, ATTRIBUTE: {"task": instance.task_name, "chat": facts.chat, **about}}
+            instance.arguments = (prompt, told, *rest)

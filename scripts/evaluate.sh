@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Evaluates one model on one task with the published hyper-parameters: G 1024, B 32, threshold 0.9 and the
+# family's length-prediction thresholds. Called by llada_instruct/ and llada_1_5/:
+#   evaluate.sh <family> <default model> [GPU_ID] [Task_Name] [Model] [Setting] [lm-eval arguments...]
+set -euo pipefail
+
+family=$1 default_model=$2
+shift 2
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+script="$family/eval_$family.sh"
+
+fail() {
+    echo "error: $*" >&2
+    exit 2
+}
+
+case "${1:-}" in
+-h | --help)
+    cat << USAGE
+usage: $script [GPU_ID] [Task_Name] [Model] [Setting] [lm-eval arguments...]
+
+  GPU_ID     number of a GPU, or cpu                      (default: 0)
+  Task_Name  gsm8k minerva_math bbh humaneval mbpp, or any other lm-eval task (default: gsm8k)
+  Model      folder, hub id or tiny                       (default: $default_model)
+  Setting    odb-dllm settings lists them                 (default: jump-share)
+
+Further arguments go to lm-eval; --model_args name=value ... changes ours. DATA_DIR=<folder> reads local data.
+USAGE
+    exit 0
+    ;;
+esac
+
+# The four positional arguments end at the first flag, so that defaults and flags go together.
+positional=()
+while (($# && ${#positional[@]} < 4)) && [[ "$1" != -* ]]; do
+    positional+=("$1")
+    shift
+done
+gpu=${positional[0]:-0}
+task=${positional[1]:-gsm8k}
+model=${positional[2]:-$default_model}
+setting=${positional[3]:-jump-share}
+
+if [[ "$gpu" == cpu ]]; then
+    export CUDA_VISIBLE_DEVICES=
+    device=cpu
+elif [[ "$gpu" =~ ^[0-9]+$ ]]; then
+    export CUDA_VISIBLE_DEVICES=$gpu
+    device=cuda
+elif [[ "$gpu" =~ ^[0-9]+(,[0-9]+)+$ ]]; then
+    fail "GPU_ID $gpu names several GPUs, and one run uses one: give a single number, or cpu."
+else
+    fail "GPU_ID must be the number of a GPU or cpu, not '$gpu'."
+fi
+
+python="$root/.venv/bin/python"
+[[ -x "$python" ]] || python=python3
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1
+output=(--output_path "results/$family/$task/$setting")
+for argument in "$@"; do
+    case "$argument" in
+    -o | --output_path | --output_path=*) output=() ;;
+    esac
+done
+
+# lm-eval merges repeated --model_args, the later ones winning.
+exec "$python" -m odb_dllm run \
+    --tasks "$task" --device "$device" ${output[@]+"${output[@]}"} \
+    --model_args "pretrained=$model" "setting=$setting" "family=$family" gen_length=1024 block_length=32 \
+    "$@"

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Runs everything: linter, formatter, type checker and tests. Arguments go to pytest.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+scripts/setup.sh test
+bin=.venv/bin
+"$bin/ruff" check .
+"$bin/ruff" format --check .
+"$bin/mypy"
+"$bin/python" -m pytest "$@"

@@ -1,0 +1,297 @@
+"""The odb-dllm command and the scripts in front of it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("lm_eval")
+import torch
+from random_model import write_model
+
+from odb_dllm import lm_eval_model
+from odb_dllm.cli import main
+from odb_dllm.statistics import read_rows
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {
+    **{k: v for k, v in os.environ.items() if k not in ("DATA_DIR", "LMEVAL_LOG_LEVEL")},
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",  # small models: more threads only get in each other's way
+    "PYTHONPATH": str(ROOT),
+}
+DOC = {"question": "Ann has 2 pens and buys 3. How many?", "answer": "#### 5"}
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("random"))
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of local data with a GSM8K of its own."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "gsm8k").mkdir()
+    for split in ("train", "test"):
+        docs = [{**DOC, "question": f"{split} {i}: {DOC['question']}"} for i in range(40)]
+        (folder / "gsm8k" / f"{split}.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in docs))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.delenv("DATA_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def words(model: Path, data: Path, *more: str, args: str = "") -> list[str]:
+    given = f"pretrained={model},gen_length=32{',' + args if args else ''}"
+    return ["--tasks", "gsm8k", "--data_dir", str(data), "--limit", "2", "--model_args", given, *more]
+
+
+# Bad input --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("setting=jumpshare", "did you mean 'jump-share'"),
+        ("family=lada", "Valid: llada_instruct, llada_1_5"),
+        ("stteps=3", "did you mean 'steps'"),
+        ("gen_length=100", "multiple of block_length 32"),
+        ("dtype=int8", "Unknown dtype 'int8'"),
+        ("gen_length=2048", "exceed the model's maximum of 2048"),
+        ("trust_remote_code=true", "trust_remote_code must be left out"),
+    ],
+)
+def test_bad_arguments(
+    args: str, message: str, model: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(lm_eval_model, "load_model", lambda *_, **__: pytest.fail("loaded"))
+    refused(words(model, data, args=args), message, capsys)
+
+
+def refused(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
+
+
+def test_bad_folders_and_flags(model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(words(Path("/no/such/model"), data), "is no folder", capsys)
+    refused(words(model, tmp_path / "nope"), "DATA_DIR", capsys)
+    refused(["--model_args", f"pretrained={model}"], "No task", capsys)
+    refused(words(model, data, "--log_samples"), "--output_path", capsys)
+    refused(words(model, data, "--config", "missing.yaml"), "Config file not found", capsys)
+    refused(words(model, data, "--gen_kwargs", "{temperature"), "could not be read", capsys)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_cuda_asked_for_and_absent(
+    model: Path, data: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    refused(words(model, data, "--device", "cuda:0"), "CUDA", capsys)
+    refused(words(model, data, args="device=cuda"), "CUDA", capsys)
+
+
+def test_unknown_unsafe_and_unreachable_tasks(
+    model: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    from lm_eval.tasks import TaskManager
+
+    index = TaskManager()  # takes seconds: make it once
+    monkeypatch.setattr("odb_dllm.tasks.make_manager", lambda *_: index)
+    monkeypatch.setattr(lm_eval_model, "load_model", lambda *_, **__: pytest.fail("loaded"))
+
+    def asking(task: str) -> list[str]:
+        return [
+            "run",
+            "--tasks",
+            task,
+            "--model_args",
+            f"pretrained={model}",
+            "--limit",
+            "1",
+            "--device",
+            "cpu",
+        ]
+
+    refused(asking("gms8k"), "did you mean 'gsm8k'", capsys)
+    refused(asking("mbpp"), "--confirm_run_unsafe_code", capsys)
+    refused(asking("hellaswag"), "set DATA_DIR", capsys)
+    assert main(["validate", "--tasks", "gsm8k,mbpp"]) == 0
+    refused(["validate", "--tasks", "gsm8k,mbppp"], "did you mean 'mbpp'", capsys)
+
+
+# What works -------------------------------------------------------------------------------------------
+
+
+def test_settings_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["settings"]) == 0
+    assert "| jump-share " in capsys.readouterr().out
+    assert main([]) == 0
+    assert "settings" in capsys.readouterr().out
+
+
+def test_results_statistics_and_speed_of_a_run(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for setting in ("alp", "parallel"):
+        cache = ["--use_cache", "cache/texts", "--output_path", "out"]
+        assert main(words(model, data, *cache, args=f"setting={setting}")) == 0
+        printed = capsys.readouterr().out
+        assert printed.index("exact_match") < printed.index("tokens/s")  # speed comes below the accuracy
+        assert f"{setting} (" in printed
+    assert len(list((tmp_path / "cache").iterdir())) == 2  # one for each setting
+    (folder,) = (tmp_path / "out").iterdir()
+    results = sorted(folder.glob("results_*.json"))
+    rows = sorted(folder.glob("statistics_*.jsonl"))
+    assert [p.stem.partition("_")[2] for p in results] == [p.stem.partition("_")[2] for p in rows]
+    assert [(row.task, row.doc_id) for row in read_rows(rows[0])] == [("gsm8k", 0), ("gsm8k", 1)]
+    config = json.loads(results[0].read_text())["config"]
+    assert config["odb_dllm"]["totals"]["samples"] == 2
+    assert main(words(model, data, "--use_cache", "cache/texts", args="setting=alp")) == 0  # all cached
+
+
+def test_the_embedded_model_solves_its_benchmark(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    args = ["--tasks", "gsm8k_mini", "--limit", "8", "--output_path", "out"]
+    given = ["--model_args", "pretrained=tiny,gen_length=256"]
+    for more in (["setting=jump-share"], ["setting=parallel", "--apply_chat_template"]):
+        assert main([*args, *given, *more]) == 0
+    for path in (tmp_path / "out").glob("tiny/results_*.json"):
+        assert json.loads(path.read_text())["results"]["gsm8k_mini"]["exact_match,strict-match"] >= 0.8
+
+
+def test_a_config_file_keeps_its_model_args(model: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(
+        json.dumps(
+            {
+                "model": "odb_dllm",
+                "model_args": {"pretrained": str(model), "setting": "alp", "gen_length": 32},
+                "tasks": ["gsm8k"],
+                "limit": 1,
+                "output_path": "out",
+            }
+        )
+    )
+    assert main(["run", "--config", "run.yaml", "--data_dir", str(data)]) == 0
+    (result,) = (tmp_path / "out").glob("*/results_*.json")
+    assert json.loads(result.read_text())["config"]["odb_dllm"]["setting"]["name"] == "alp"
+
+
+def test_an_interrupted_run_keeps_its_rows(model: Path, data: Path, tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "odb_dllm", *words(model, data, "--output_path", "out", "--limit", "40")]
+    argv[argv.index("--model_args") + 1] += ",setting=llada_baseline,gen_length=64"
+    process = subprocess.Popen(argv, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.time() + 120
+        while not (found := list(tmp_path.glob("out/*/statistics_unfinished_*.jsonl"))):
+            assert process.poll() is None, process.communicate()[1]
+            assert time.time() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert read_rows(found[0])
+
+
+def test_the_command_fails_without_traceback(tmp_path: Path) -> None:
+    for command in (
+        ["-m", "odb_dllm"],
+        ["-c", "import sys; from odb_dllm.cli import main; sys.exit(main())"],
+    ):
+        argv = [
+            sys.executable,
+            *command,
+            "run",
+            "--tasks",
+            "gsm8k",
+            "--model_args",
+            "pretrained=tiny,setting=x",
+        ]
+        done = subprocess.run(argv, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert done.stderr.strip().splitlines()[-1].startswith("error: Unknown setting 'x'")
+        assert "Traceback" not in done.stderr
+
+
+# Scripts ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The scripts beside a python that only tells how it was called."""
+    for name in ("scripts", "llada_instruct", "llada_1_5"):
+        shutil.copytree(ROOT / name, tmp_path / "checkout" / name)
+    python = tmp_path / "checkout" / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$CUDA_VISIBLE_DEVICES:$@"\n')
+    python.chmod(0o755)
+    return tmp_path / "checkout"
+
+
+def call(script: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([script, *args], env=ENVIRONMENT, capture_output=True, text=True)
+
+
+def test_scripts_have_the_published_defaults(checkout: Path) -> None:
+    told = call(checkout / "llada_instruct" / "eval_llada_instruct.sh").stdout.strip()
+    assert told == (
+        "0:-m odb_dllm run --tasks gsm8k --device cuda --output_path results/llada_instruct/gsm8k/jump-share "
+        "--model_args pretrained=GSAI-ML/LLaDA-8B-Instruct setting=jump-share family=llada_instruct "
+        "gen_length=1024 block_length=32"
+    )
+    told = call(checkout / "llada_1_5" / "eval_llada_1_5.sh", "cpu", "mbpp", "--limit", "5").stdout.strip()
+    assert told.startswith(":-m odb_dllm run --tasks mbpp --device cpu")
+    assert "pretrained=GSAI-ML/LLaDA-1.5 setting=jump-share family=llada_1_5" in told
+    assert told.endswith("--limit 5")
+
+
+def test_scripts_pass_everything_on(checkout: Path) -> None:
+    script = checkout / "llada_instruct" / "eval_llada_instruct.sh"
+    told = call(script, "3", "bbh", "my model", "alp", "--output_path", "o", "--model_args", "gen_length=256")
+    assert told.stdout.startswith("3:-m odb_dllm run --tasks bbh --device cuda --model_args pretrained=my model")
+    assert told.stdout.strip().endswith("--output_path o --model_args gen_length=256")
+    assert "Task_Name" in call(script, "--help").stdout
+
+
+@pytest.mark.parametrize("gpu", ["0,1", "gpu0", "-1x", "0;1"])
+def test_scripts_refuse_other_gpu_ids(checkout: Path, gpu: str) -> None:
+    done = call(checkout / "llada_1_5" / "eval_llada_1_5.sh", gpu)
+    if gpu.startswith("-"):
+        assert "-1x" in done.stdout  # a flag, for lm-eval to refuse
+    else:
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: GPU_ID")
+        assert done.stdout == ""
+
+
+def test_a_script_evaluates_from_anywhere(model: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(data)
+    script = ROOT / "llada_instruct" / "eval_llada_instruct.sh"
+    more = ["--limit", "2", "--num_fewshot", "1", "--model_args", "gen_length=32"]
+    done = subprocess.run(
+        [script, "cpu", "gsm8k", str(model), "jump-share", *more],
+        env={**ENVIRONMENT, "DATA_DIR": "data"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "exact_match" in done.stdout
+    assert "tokens/s" in done.stdout
+    assert list((tmp_path / "results/llada_instruct/gsm8k/jump-share").glob("*/statistics_*.jsonl"))
