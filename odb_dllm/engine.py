@@ -15,7 +15,8 @@ from odb_dllm.confidence import gumbel, score_rows
 from odb_dllm.contract import Bools, Forward, Ints, Prediction
 from odb_dllm.models.loading import DiffusionModel
 
-LOGITS_BYTES = 64 * 2**20  # logits that exist at one time
+# Logits that exist at one time. On the CPU, larger blocks would come from and go back to the system at each use.
+LOGITS_BYTES = {"cpu": 16 * 2**20, "cuda": 256 * 2**20}
 
 
 class KVCache:
@@ -96,7 +97,7 @@ class Engine:
     def _score(self, forward: Forward, hidden: Tensor) -> Tensor:
         """Token, log confidence (its bits) and finiteness of each target, int64 [3, t]."""
         model = self.model
-        rows = max(1, LOGITS_BYTES // (model.vocab_size * hidden.element_size()))
+        rows = max(1, LOGITS_BYTES[model.device.type] // (model.vocab_size * hidden.element_size()))
         labels = None if forward.labels is None else self._ints(forward.labels)
         parts = []
         for first in range(0, len(forward.targets), rows):

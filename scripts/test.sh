@@ -8,4 +8,5 @@ bin=.venv/bin
 "$bin/ruff" check .
 "$bin/ruff" format --check .
 "$bin/mypy"
-"$bin/python" -m pytest "$@"
+# One thread per process: the models are small, and torch's threads would wait for each other.
+OMP_NUM_THREADS=1 "$bin/python" -m pytest -n 2 "$@"

@@ -17,8 +17,8 @@ def name(case: dict[str, Any]) -> str:
     return f"{case['seed']}-{case['setting']}-{case.get('task', 'none')}"
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])  # the inner loop: both share a checkpoint
 @pytest.mark.parametrize("case", CASES, ids=name)
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_golden(case: dict[str, Any], dtype: str, model_of: Any) -> None:
     checkpoint = golden_checkpoint(case["seed"], case["special_boost"], case.get("logit_std", 14.0))
     overrides = {field: case[key] for key, field in RENAMED.items() if key in case}
