@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odb_dllm.errors import InputError
-from odb_dllm.models.layers import LayerCache, RMSNorm, rotary_table, rotate
+from odb_dllm.models.layers import LayerCache, RMSNorm, attend, rotary_table, rotate
 
 # Variants of the architecture that no published LLaDA uses: {config key: the value that is supported}.
 _FIXED = {
@@ -132,8 +132,7 @@ class Block(nn.Module):
         v = self._heads(self.v_proj(h))
         if kv is not None:
             k, v = kv.update(self.index, k, v)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=self.grouped)
-        x = x + self.attn_out(out.transpose(-3, -2).flatten(-2))
+        x = x + self.attn_out(attend(q, k, v, mask, self.grouped).transpose(-3, -2).flatten(-2))
         h = self.ff_norm(x)
         return x + self.ff_out(F.silu(self.ff_proj(h)) * self.up_proj(h))
 
