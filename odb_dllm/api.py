@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from odb_dllm.benchmarks import check_task, resolve
 from odb_dllm.models.loading import DiffusionModel
-from odb_dllm.sampler import Generation, Watcher
+from odb_dllm.sampler import Generation, NonFiniteLogits, Watcher
 from odb_dllm.scheduler import Request, run
 from odb_dllm.settings import Setting, get_setting
 
@@ -75,5 +75,9 @@ def generate(
     several = len(prompt_ids) > 0 and np.ndim(prompt_ids[0]) > 0
     prompts = list(prompt_ids) if several else [prompt_ids]
     requests = [Request(np.asarray(prompt), chosen, stop, index) for index, prompt in enumerate(prompts)]  # type: ignore[arg-type]
-    results = dict(run(model, requests, on_event=on_event))
+    results: dict[int, Generation] = {}
+    for index, result in run(model, requests, on_event=on_event):
+        if isinstance(result, NonFiniteLogits):
+            raise result
+        results[index] = result
     return [results[index] for index in range(len(prompts))] if several else results[0]

@@ -5,6 +5,7 @@ import contextlib
 import io
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
+from odb_dllm import bundle, calibrate, doctor
+from odb_dllm.data import add_verbs as add_data_verbs
 from odb_dllm.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,10 +28,17 @@ MODEL = "odb_dllm"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code: 0, 2 after one line on what was wrong, 130 when interrupted."""
+    """Run the command and return its exit code.
+
+    0; 1 where samples failed or results could not be kept; 2 after one line on what was wrong; 130 and 143 after
+    SIGINT and SIGTERM.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0].startswith("-") and words[0] not in ("-h", "--help"):
         words.insert(0, "run")  # as lm-eval does
+    if words[:1] == ["doctor"]:  # lm-eval, which the parser below is made from, may be what is missing
+        return doctor.main(words[1:])
     try:
         harness = _parser()
         args = _parsed(harness, words)
@@ -36,16 +46,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command == "run" and len(words) == 1:
             harness._subparsers.choices["run"].print_help()
         elif verb is None:
-            args.func(args)
+            return args.func(args) or 0
         else:
-            verb(args)
+            return verb(args) or 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("interrupted: statistics and cached responses of what was finished are kept", file=sys.stderr)
-        return 130
+        return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
     return 0
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, taken as an interrupt."""
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
 
 
 def _parser() -> "HarnessCLI":
@@ -59,7 +77,8 @@ def _parser() -> "HarnessCLI":
     harness = HarnessCLI()
     harness._parser.prog = "odb-dllm"
     choices = harness._subparsers.choices
-    for verb in ("run", "ls", "validate"):
+    calibrate.add_parser(harness._subparsers).set_defaults(func=_calibrate)
+    for verb in ("run", "ls", "validate", "calibrate"):
         choices[verb].add_argument(
             "--data_dir",
             default=os.environ.get("DATA_DIR") or None,
@@ -68,6 +87,9 @@ def _parser() -> "HarnessCLI":
         )
     settings = harness._subparsers.add_parser("settings", help="List the settings and their switches")
     settings.set_defaults(func=lambda _: print(settings_table()))
+    add_data_verbs(harness._subparsers)
+    bundle.add_verbs(harness._subparsers)
+    doctor.add_arguments(harness._subparsers.add_parser("doctor", help="Say whether a run can work here"))
     return harness
 
 
@@ -91,8 +113,11 @@ def settings_table() -> str:
     return markdown(lines)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Check all that can be checked without a model, evaluate, and print the speed below the accuracy."""
+def run(args: argparse.Namespace) -> int:
+    """Check all that can be checked without a model, evaluate, and print the speed below the accuracy.
+
+    Returns 1 where a sample failed or something could not be written, else 0.
+    """
     from odb_dllm.tasks import local_data
 
     config = _config(args)
@@ -100,7 +125,7 @@ def run(args: argparse.Namespace) -> None:
     if config.model != MODEL:
         with local_data(data_dir) as local, _tasks(args, config, local):
             args.func(args)
-        return
+        return 0
     if config.confirm_run_unsafe_code:
         os.environ.setdefault("HF_ALLOW_CODE_EVAL", "1")  # the same consent, as the metric asks for it
     checked = _check_model(args, config)
@@ -111,8 +136,8 @@ def run(args: argparse.Namespace) -> None:
         with _task_failures():
             args.func(args)
         _print_speed()
-        if folder:
-            _join_results(Path(args.model_args["statistics"]), _results(folder) - before)
+        kept = folder is None or _join_results(Path(args.model_args["statistics"]), _results(folder) - before)
+    return _complain([] if kept else [f"The results could not be written to {folder}: they stand above alone."])
 
 
 def _config(args: argparse.Namespace) -> "EvaluatorConfig":
@@ -179,6 +204,11 @@ def _with_our_tasks(args: argparse.Namespace) -> None:
             args.func(args)
 
 
+def _calibrate(args: argparse.Namespace) -> int:
+    with _task_failures():
+        return calibrate.run(args)
+
+
 def _place_cache(args: argparse.Namespace, config: "EvaluatorConfig", adapter: "ODBDiffusionLM") -> None:
     """Give --use_cache's path a suffix that tells configurations apart."""
     if config.use_cache:
@@ -204,12 +234,26 @@ def _results(folder: Path | None) -> set[Path]:
     return {p for p in folder.glob("*.json") if p.stat().st_size} if folder and folder.is_dir() else set()
 
 
-def _join_results(rows: Path, new: set[Path]) -> None:
-    """Name the statistics after the results file that the run has written."""
-    if rows.is_file() and new:
-        results = max(new, key=lambda path: path.stat().st_mtime)
-        name = results.stem.removeprefix("results_")
-        rows.rename(rows.with_name(f"statistics_{name}.jsonl"))
+def _join_results(rows: Path, new: set[Path]) -> bool:
+    """Name the statistics after the results file that names them, since other runs may write to the same folder.
+
+    Returns whether there is such a file.
+    """
+    ours = [path for path in new if rows.name in path.read_text(encoding="utf-8")]
+    if rows.is_file() and ours:
+        rows.rename(rows.with_name(f"statistics_{ours[0].stem.removeprefix('results_')}.jsonl"))
+    return bool(ours)
+
+
+def _complain(said: list[str]) -> int:
+    """Say what went wrong without ending the run; 1 where anything did."""
+    from odb_dllm.lm_eval_model import ODBDiffusionLM
+
+    if ODBDiffusionLM.current:
+        said = said + ODBDiffusionLM.current.recorder.complaints()
+    for sentence in said:
+        print(f"error: {sentence}", file=sys.stderr)
+    return 1 if said else 0
 
 
 def _print_speed() -> None:

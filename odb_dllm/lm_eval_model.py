@@ -40,6 +40,7 @@ from odb_dllm.models.loading import (
     parse_device,
     read_config,
 )
+from odb_dllm.sampler import NonFiniteLogits
 from odb_dllm.scheduler import Request, run
 from odb_dllm.settings import Setting
 from odb_dllm.stopping import StopRule
@@ -204,7 +205,8 @@ class ODBDiffusionLM(TemplateLM):
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Texts in the order of the requests, cut at their ``until`` strings, without special tokens.
 
-        Text after an EOS is kept, as in the published evaluation: only ``until`` cuts.
+        A sample that fails has an empty text and is reported. Text after an EOS is kept, as in the published
+        evaluation: only ``until`` cuts.
         """
         self._repeats.clear()
         jobs = [self._job(request) for request in requests]
@@ -217,6 +219,11 @@ class ODBDiffusionLM(TemplateLM):
         texts = [""] * len(requests)
         with tqdm(total=len(jobs), desc="Generating", disable=disable_tqdm or self.rank != 0) as bar:
             for index, generation in self.recorder.timed(run(self.model, pending, batch_size=self.batch_size)):
+                bar.update()
+                if isinstance(generation, NonFiniteLogits):
+                    self.recorder.fail(statistics.Failure(*jobs[index].key, error=str(generation)))
+                    response_cache.forget(self.cache_hook.dbdict, "generate_until", requests[index].args)
+                    continue
                 text, length = final_text(self._text_tokenizer(), generation.tokens, jobs[index].until)
                 row = statistics.make_row(
                     jobs[index].key,
@@ -229,7 +236,6 @@ class ODBDiffusionLM(TemplateLM):
                 self.recorder.add(row)
                 self.cache_hook.add_partial("generate_until", requests[index].args, text)
                 bar.set_postfix_str(self.recorder.pace(), refresh=False)
-                bar.update()
         return texts
 
     def _job(self, request: Instance) -> Job:
@@ -350,6 +356,7 @@ class ODBDiffusionLM(TemplateLM):
                 "transformers": transformers.__version__,
                 "lm_eval": getattr(lm_eval, "__version__", None),
             },
+            "failures": [asdict(failure) for failure in self.recorder.failures],
             "totals": asdict(self.recorder.totals()),
             "tasks": {task: asdict(totals) for task, totals in self.recorder.by_task().items()},
         }

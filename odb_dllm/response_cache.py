@@ -4,17 +4,18 @@ A cache keeps the fingerprint of the configuration that filled it and is refused
 adds (its name, its stop patterns) goes into the generation arguments, and so into the key.
 """
 
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 from weakref import WeakSet
 
+from lm_eval.api.model import hash_args
 from lm_eval.api.task import Task
 
 from odb_dllm.errors import InputError
 from odb_dllm.gen_kwargs import METADATA
 from odb_dllm.tasks.metadata import ATTRIBUTE, TaskFacts, facts_of
 
-FINGERPRINT = "odb_dllm:fingerprint"  # reserved key of a response cache
+FINGERPRINT, FAILED = "odb_dllm:fingerprint", "odb_dllm:failed"  # reserved keys of a response cache
 users: "WeakSet[Any]" = WeakSet()  # models that have a cache
 
 
@@ -25,8 +26,17 @@ def admit(stored: MutableMapping[str, Any], fingerprint: str, user: object) -> N
             "The response cache was filled under another model, setting or version and would give wrong "
             "texts: name another --use_cache path (the odb-dllm command does so by itself)."
         )
+    for key in stored.get(FAILED, ()):
+        stored.pop(key, None)
+    stored[FAILED] = []
     stored[FINGERPRINT] = fingerprint
     users.add(user)
+
+
+def forget(stored: MutableMapping[str, Any] | None, kind: str, request: Iterable[Any]) -> None:
+    """Have the next run ask again for a request that failed: lm-eval stores its empty text like any other."""
+    if stored is not None:
+        stored[FAILED] = [*stored.get(FAILED, ()), hash_args(kind, request)]
 
 
 def key_by_task(task: Task) -> None:

@@ -1,11 +1,13 @@
 """Runs many generations on one engine: admits them, groups what they ask for, shares out the time."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from odb_dllm.contract import Forward, Prediction
 from odb_dllm.engine import Engine, KVCache
@@ -14,6 +16,9 @@ from odb_dllm.models.loading import DiffusionModel
 from odb_dllm.sampler import Generation, NonFiniteLogits, Watcher, capacity, sample
 from odb_dllm.settings import Setting
 from odb_dllm.stopping import StopRule
+
+logger = logging.getLogger(__name__)
+Result = Generation | NonFiniteLogits
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Request:
 @dataclass
 class _Running:
     index: int
+    request: Request
     sampler: Generator[Forward, Prediction, Generation]
     forward: Forward  # what it waits for
     cache: KVCache | None
@@ -59,16 +65,18 @@ def run(
     *,
     batch_size: int = 1,
     on_event: Watcher | None = None,
-) -> Iterator[tuple[int, Generation]]:
+) -> Iterator[tuple[int, Result]]:
     """Run generations and yield (index of the request, result) as they finish.
+
+    A generation whose logits are NaN or infinite has that error as its result; the others go on. Where memory
+    runs out, the generation admitted last starts again later, and fewer run at a time from then on.
 
     Args:
         batch_size: generations that are under way at a time.
         on_event: called with an ``Event`` after each forward of each generation.
 
     Raises:
-        InputError: a request that the model cannot answer, before the first forward.
-        NonFiniteLogits: with the index of the request; what was yielded before stands.
+        InputError: a request that the model cannot answer, before the first forward; memory for less than one.
     """
     requests = list(requests)
     check(model, requests)
@@ -76,19 +84,56 @@ def run(
     waiting = deque(enumerate(requests))
     running: list[_Running] = []
     while waiting or running:
-        while waiting and len(running) < batch_size:
-            running.append(_admit(engine, *waiting.popleft(), on_event))
-        # Refreshes are bound by compute and steps by memory: they are never answered together.
-        kind = "refresh" if any(each.forward.kind == "refresh" for each in running) else "step"
-        group = [each for each in running if each.forward.kind == kind]
-        for each, prediction in zip(group, _answer(engine, group), strict=True):
-            try:
-                each.forward = each.sampler.send(prediction)
-            except StopIteration as finished:
-                running.remove(each)
-                yield each.index, _timed(finished.value, each)
-            except NonFiniteLogits as error:
-                raise NonFiniteLogits(f"Request {each.index}: {error}") from error
+        try:
+            while waiting and len(running) < batch_size:
+                running.append(_admit(engine, *waiting[0], on_event))
+                waiting.popleft()
+        except torch.OutOfMemoryError:
+            batch_size = _room_for(len(running), model)
+        try:
+            finished = _round(engine, running)
+        except torch.OutOfMemoryError:
+            batch_size = _room_for(len(running) - 1, model)
+            last = running.pop()
+            waiting.appendleft((last.index, last.request))
+            del last  # and with it its cache
+            continue
+        yield from finished
+
+
+def _round(engine: Engine, running: list[_Running]) -> list[tuple[int, Result]]:
+    """Answer one group of those that wait, take out those that are finished, and return their results."""
+    # Refreshes are bound by compute and steps by memory: they are never answered together.
+    kind = "refresh" if any(each.forward.kind == "refresh" for each in running) else "step"
+    group = [each for each in running if each.forward.kind == kind]
+    results = [(each, _advance(each, made)) for each, made in zip(group, _answer(engine, group), strict=True)]
+    for each, result in results:
+        if result is not None:
+            running.remove(each)
+    return [(each.index, result) for each, result in results if result is not None]
+
+
+def _advance(each: _Running, prediction: Prediction) -> Result | None:
+    """Let a sampler go on to its next forward; its result where it is at its end."""
+    try:
+        each.forward = each.sampler.send(prediction)
+    except StopIteration as finished:
+        return _timed(finished.value, each)
+    except NonFiniteLogits as error:
+        return NonFiniteLogits(f"Request {each.index}: {error}")
+    return None
+
+
+def _room_for(count: int, model: DiffusionModel) -> int:
+    """Memory has run out: return how many generations may run at a time from now on, and say so."""
+    if count < 1:
+        raise InputError(
+            f"Memory on {model.device} does not suffice for one generation: use a shorter prompt or gen_length."
+        )
+    if model.device.type == "cuda":
+        torch.cuda.empty_cache()
+    logger.warning("Memory on %s ran out: at most %d generations run at a time from now on.", model.device, count)
+    return count
 
 
 def _admit(engine: Engine, index: int, request: Request, watch: Watcher | None) -> _Running:
@@ -98,7 +143,7 @@ def _admit(engine: Engine, index: int, request: Request, watch: Watcher | None) 
         prompt, request.setting, request.stop, engine.model.ids.mask, sequence=request.sequence, watch=watch
     )
     cache = engine.open(capacity(request.setting, len(prompt)))
-    return _Running(index, sampler, next(sampler), cache, admitted)
+    return _Running(index, request, sampler, next(sampler), cache, admitted)
 
 
 def _answer(engine: Engine, group: list[_Running]) -> list[Prediction]:

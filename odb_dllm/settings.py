@@ -142,7 +142,7 @@ def _check_types(s: Setting) -> None:
     for name, choices in CHOICES.items():
         if getattr(s, name) not in choices:
             raise InputError(f"Unknown {name} {getattr(s, name)!r}: {nearest(str(getattr(s, name)), list(choices))}.")
-    if not (s.rule is None or s.rule in RULES or callable(s.rule)):
+    if not (s.rule is None or callable(s.rule) or (isinstance(s.rule, str) and s.rule in RULES)):
         raise InputError(f"Unknown rule {s.rule!r}: {nearest(str(s.rule), list(RULES))}.")
     _check_stop(s.stop)
 

@@ -21,11 +21,13 @@ loading, tokenising and scoring are not. A task's share of it is its share of th
 """
 
 import json
+import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from io import FileIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from odb_dllm.sampler import Generation
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,17 @@ class Row:
     seconds: float
     refresh_seconds: float
     step_seconds: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A sample without a result."""
+
+    task: str | None
+    doc_id: int | None
+    index: int
+    repeat: int
+    error: str
 
 
 @dataclass(frozen=True)
@@ -221,22 +235,27 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
 
 
 class Writer:
-    """Appends rows to a JSONL file, each flushed as it comes, so that a killed run leaves what it did."""
+    """Appends rows to a JSONL file, each in one system call as it comes: a killed run leaves whole rows."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._file: IO[str] | None = None
+        self.error: OSError | None = None  # after which no more is written
+        self._file: FileIO | None = None
 
-    def write(self, row: Row) -> None:
-        """Append one row; the file and its folder are made by the first one."""
+    def write(self, row: "Row | Failure") -> None:
+        """Append one row; the file and its folder are made by the first one, which must succeed."""
         if self._file is None:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self.path.open("a", encoding="utf-8")
+                self._file = FileIO(self.path, "a")
             except OSError as error:
                 raise InputError(f"Cannot write statistics to {self.path}: {error.strerror}.") from error
-        self._file.write(json.dumps(asdict(row)) + "\n")
-        self._file.flush()
+        if self.error is None:
+            try:
+                self._file.write(json.dumps(asdict(row)).encode() + b"\n")
+            except OSError as error:  # a full disk ends the file, not the run
+                logger.error("Statistics stop at %s: %s.", self.path, error.strerror)
+                self.error = error
 
     def close(self) -> None:
         if self._file is not None:
@@ -250,6 +269,7 @@ class Recorder:
     def __init__(self, path: str | Path | None = None) -> None:
         """``path``: a JSONL file that gets every row as it comes; None for none."""
         self.rows: list[Row] = []
+        self.failures: list[Failure] = []
         self.wall_seconds = 0.0
         self._writer = None if path is None else Writer(path)
         self._tokens = self._nfe = 0
@@ -273,6 +293,25 @@ class Recorder:
         if self._writer:
             self._writer.write(row)
 
+    def fail(self, failure: Failure) -> None:
+        self.failures.append(failure)
+        if self._writer:
+            self._writer.write(failure)
+
+    def complaints(self) -> list[str]:
+        """What went wrong, a sentence each: samples that failed, rows that could not be written."""
+        said = []
+        if self.failures:
+            first = self.failures[0]
+            everything = len(self.failures) + len(self.rows)
+            said.append(
+                f"{len(self.failures)} of {everything} samples failed and count as empty answers, the first being "
+                f"document {first.doc_id} of {first.task}: {first.error}"
+            )
+        if self._writer and self._writer.error:
+            said.append(f"The statistics in {self._writer.path} are incomplete: {self._writer.error.strerror}.")
+        return said
+
     def pace(self) -> str:
         """Tokens per second and mean NFE so far, for a progress bar."""
         speed = self._tokens / max(self.wall_seconds, 1e-9)
@@ -286,7 +325,7 @@ class Recorder:
 
 
 def read_rows(path: str | Path) -> list[Row]:
-    """Read back a JSONL file; a last line that a kill cut short is left out, unknown fields are ignored."""
+    """Read back a JSONL file; failures and a line that was cut short are left out, unknown fields ignored."""
     return list(_rows(Path(path).read_text(encoding="utf-8").splitlines()))
 
 
@@ -296,5 +335,7 @@ def _rows(lines: Iterable[str]) -> Iterable[Row]:
         try:
             values = json.loads(line)
         except json.JSONDecodeError:
+            continue
+        if "error" in values:
             continue
         yield Row(**{name: value for name, value in values.items() if name in known})

@@ -1,4 +1,4 @@
-"""A checkpoint with random weights and the embedded tokenizer, for tests that need texts but no sense."""
+"""A checkpoint with random weights and the embedded tokenizer, and a small GSM8K: texts that need make no sense."""
 
 import json
 import shutil
@@ -28,4 +28,15 @@ def write_model(folder: Path) -> Path:
     shapes = {name: p.shape for name, p in LLaDA.from_config(config).named_parameters()}
     weights = {name: torch.randn(s) * 0.3 if len(s) > 1 else torch.ones(s) for name, s in shapes.items()}
     save_file(weights, folder / "model.safetensors")
+    return folder
+
+
+def write_gsm8k(folder: Path) -> Path:
+    """Write a folder of local data with a GSM8K of its own, 40 documents a split, and return the folder."""
+    (folder / "gsm8k").mkdir()
+    for split in ("train", "test"):
+        docs = [
+            {"question": f"{split} {i}: Ann has 2 pens and buys 3. How many?", "answer": "#### 5"} for i in range(40)
+        ]
+        (folder / "gsm8k" / f"{split}.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in docs))
     return folder

@@ -3,10 +3,8 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 
 pytest.importorskip("lm_eval")
 import torch
-from random_model import write_model
+from random_model import write_gsm8k, write_model
 
 from odb_dllm import lm_eval_model
 from odb_dllm.cli import main
@@ -28,7 +26,6 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # small models: more threads only get in each other's way
     "PYTHONPATH": str(ROOT),
 }
-DOC = {"question": "Ann has 2 pens and buys 3. How many?", "answer": "#### 5"}
 
 
 @pytest.fixture(scope="session")
@@ -38,13 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of local data with a GSM8K of its own."""
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "gsm8k").mkdir()
-    for split in ("train", "test"):
-        docs = [{**DOC, "question": f"{split} {i}: {DOC['question']}"} for i in range(40)]
-        (folder / "gsm8k" / f"{split}.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in docs))
-    return folder
+    return write_gsm8k(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(autouse=True)
@@ -188,25 +179,6 @@ def test_a_config_file_keeps_its_model_args(model: Path, data: Path, tmp_path: P
     assert main(["run", "--config", "run.yaml", "--data_dir", str(data)]) == 0
     (result,) = (tmp_path / "out").glob("*/results_*.json")
     assert json.loads(result.read_text())["config"]["odb_dllm"]["setting"]["name"] == "alp"
-
-
-def test_an_interrupted_run_keeps_its_rows(model: Path, data: Path, tmp_path: Path) -> None:
-    argv = [sys.executable, "-m", "odb_dllm", *words(model, data, "--output_path", "out", "--limit", "40")]
-    argv[argv.index("--model_args") + 1] += ",setting=llada_baseline,gen_length=64"
-    process = subprocess.Popen(argv, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-    try:
-        deadline = time.time() + 120
-        while not (found := list(tmp_path.glob("out/*/statistics_unfinished_*.jsonl"))):
-            assert process.poll() is None, process.communicate()[1]
-            assert time.time() < deadline
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        errors = process.communicate(timeout=60)[1]
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    assert "Traceback" not in errors
-    assert read_rows(found[0])
 
 
 def test_the_command_fails_without_traceback(tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
 """The scheduler: many generations, one engine; what is under way beside a generation changes nothing in it."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 import numpy as np
 import pytest
+import torch
 from checkpoints import small_checkpoint
 
-from odb_dllm import DiffusionModel, Event, InputError, NonFiniteLogits, get_setting
+from odb_dllm import DiffusionModel, Event, Generation, InputError, NonFiniteLogits, get_setting
 from odb_dllm.benchmarks import resolve
+from odb_dllm.engine import Engine
 from odb_dllm.scheduler import Request, check, run
 
 NAMES = ("llada_baseline", "fast_dllm_baseline", "alp", "accept-jump", "jump-share", "streaming", "prefix-cache")
@@ -83,14 +86,60 @@ def test_requests_are_checked_before_the_first_forward(model: DiffusionModel) ->
     assert list(run(model, [])) == []
 
 
-def test_a_failing_generation_names_its_request_and_keeps_what_was_done(model_of: Any) -> None:
+def test_a_failing_generation_names_its_request_and_the_others_go_on(model_of: Any) -> None:
     checkpoint = small_checkpoint(4)
     weights = dict(checkpoint.weights)
     weights["model.transformer.wte.weight"] = weights["model.transformer.wte.weight"].copy()
     weights["model.transformer.wte.weight"][77] = np.inf
     model = model_of(replace(checkpoint, weights=weights))
     setting, stop = resolve(model, get_setting("alp", gen_length=16, block_length=16))
-    results = run(model, [Request([prompt], setting, stop) for prompt in (1, 77, 2)])
-    assert next(results)[0] == 0
-    with pytest.raises(NonFiniteLogits, match="Request 1: the logits at position 1"):
-        next(results)
+    results = dict(run(model, [Request([prompt], setting, stop) for prompt in (1, 77, 2)]))
+    assert [type(results[i]) for i in range(3)] == [Generation, NonFiniteLogits, Generation]
+    assert str(results[1]).startswith("Request 1: the logits at position 1 are NaN")
+
+
+class Small(Engine):
+    """An engine with memory for two caches."""
+
+    open_caches: ClassVar[WeakSet[Any]] = WeakSet()
+    room = 2
+
+    def open(self, slots: int) -> Any:
+        if len(self.open_caches) >= self.room:
+            raise torch.OutOfMemoryError("no room")
+        cache = super().open(slots)
+        self.open_caches.add(cache)
+        return cache
+
+
+@pytest.mark.parametrize("room", [1, 2])
+def test_less_memory_means_a_smaller_batch(
+    room: int, model: DiffusionModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cached = [each for each in requests(model) if each.setting.cache != "none"]
+    expected = [untimed(each) for _, each in sorted(run(model, cached))]
+    monkeypatch.setattr("odb_dllm.scheduler.Engine", Small)
+    monkeypatch.setattr(Small, "room", room)
+    assert [untimed(each) for _, each in sorted(run(model, cached, batch_size=8))] == expected
+    assert f"at most {room} generations" in caplog.text
+
+
+def test_memory_that_runs_out_in_a_forward(model: DiffusionModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = Engine.answer
+
+    def tight(self: Engine, asked: Any) -> Any:
+        if len(asked) > 1:
+            raise torch.OutOfMemoryError("no room")
+        return answer(self, asked)
+
+    expected = [untimed(each) for _, each in sorted(run(model, requests(model)))]
+    monkeypatch.setattr(Engine, "answer", tight)
+    assert [untimed(each) for _, each in sorted(run(model, requests(model), batch_size=4))] == expected
+
+
+def test_memory_for_less_than_one_generation(model: DiffusionModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("odb_dllm.scheduler.Engine", Small)
+    monkeypatch.setattr(Small, "room", 0)
+    cached = [each for each in requests(model) if each.setting.cache != "none"]
+    with pytest.raises(InputError, match="does not suffice for one generation"):
+        list(run(model, cached, batch_size=8))

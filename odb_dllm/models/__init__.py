@@ -25,6 +25,6 @@ def all_families() -> dict[str, Any]:
 def family_class(model_type: object) -> Any:
     """The class for a config.json's ``model_type``; ``InputError`` lists those there are."""
     families = all_families()
-    if model_type not in families:
+    if not isinstance(model_type, str) or model_type not in families:
         raise InputError(f"config.json: unknown model_type {model_type!r}: {nearest(str(model_type), list(families))}.")
     return families[model_type]

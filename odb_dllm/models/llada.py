@@ -28,6 +28,8 @@ _FIXED = {
     "input_emb_norm": False,
 }
 
+MAX_SIZE, MAX_LAYERS = 2**26, 1000  # far beyond any model: what exceeds them is a corrupt file
+
 
 @dataclass(frozen=True)
 class LLaDAConfig:
@@ -72,23 +74,21 @@ class LLaDAConfig:
             )
         except KeyError as error:
             raise InputError(f"config.json lacks the key {error.args[0]!r}, which a LLaDA needs.") from None
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"config.json holds a value of the wrong type for a LLaDA: {error}.") from None
         made.check()
         return made
 
     def check(self) -> None:
         """Raise ``InputError`` where the sizes contradict each other."""
-        sizes = (
-            self.d_model,
-            self.n_heads,
-            self.n_kv_heads,
-            self.n_layers,
-            self.mlp_hidden_size,
-            self.vocab_size,
-        )
-        if min(sizes) < 1 or self.max_sequence_length < 1:
-            raise InputError("config.json: every size of a LLaDA must be at least 1.")
+        limits = dict.fromkeys(("d_model", "mlp_hidden_size", "vocab_size", "max_sequence_length"), MAX_SIZE)
+        limits |= {"n_heads": MAX_SIZE, "n_kv_heads": MAX_SIZE, "n_layers": MAX_LAYERS}
+        for key, limit in limits.items():
+            if not 1 <= getattr(self, key) <= limit:
+                raise InputError(f"config.json: {key} must lie between 1 and {limit}, not {getattr(self, key)}.")
+        for key in ("rope_theta", "rms_norm_eps"):
+            if not 0 < getattr(self, key) < float("inf"):
+                raise InputError(f"config.json: {key} must be a positive number, not {getattr(self, key)}.")
         if self.d_model % self.n_heads or (self.d_model // self.n_heads) % 2:
             raise InputError(
                 f"config.json: d_model {self.d_model} must be n_heads {self.n_heads} times an even head width."

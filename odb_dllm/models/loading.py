@@ -2,6 +2,10 @@
 
 import json
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,8 +160,9 @@ def find_folder(pretrained: str) -> Path:
     try:
         return Path(snapshot_download(pretrained, allow_patterns=HUB_FILES))
     except Exception as error:  # whatever the hub client raises: offline, unknown, gated
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"Model {pretrained!r} is no folder and could not be had from the hub: {reason}") from None
+        raise InputError(
+            f"Model {pretrained!r} is no folder and could not be had from the hub: {_first_line(error)}"
+        ) from None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -259,10 +264,37 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase | None":
     # The file alone says everything; AutoTokenizer would ask config.json for a model that transformers lacks.
     kind = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else AutoTokenizer
     try:
-        return kind.from_pretrained(str(folder))
-    except Exception as error:  # the tokenizers library raises bare Exception on a corrupt file
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"The tokenizer in {folder} could not be loaded: {reason}") from None
+        with held_stderr():
+            return kind.from_pretrained(str(folder))
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # on a corrupt file the tokenizers library raises Exception, or panics
+        raise InputError(f"The tokenizer in {folder} could not be loaded: {_first_line(error)}") from None
+
+
+@contextmanager
+def held_stderr() -> Iterator[None]:
+    """Hold back what is written to file descriptor 2, and drop it where an exception says more.
+
+    A panic in a library writes its own trace there, past Python.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        try:
+            os.dup2(held.fileno(), 2)
+            yield
+            sys.stderr.flush()
+            held.seek(0)
+            os.write(saved, held.read())
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _end_of_turn(tokenizer: "PreTrainedTokenizerBase | None") -> int | None:

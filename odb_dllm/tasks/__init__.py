@@ -1,79 +1,27 @@
 """Where tasks come from: lm-eval's own, those of the embedded model, and local data in place of downloads.
 
-``local/`` holds a YAML per task that can read local files: it includes lm-eval's own YAML and replaces the
-data alone. ``$LM_EVAL_TASKS`` and ``$DATA_DIR`` in it are filled in when a run begins; files of other kinds
-are copied along. A folder named later in lm-eval's include paths wins, so such a task keeps its name.
+``local/`` holds a YAML per benchmark that can read local files: it includes lm-eval's own YAML, or a family of them,
+and replaces the data alone. ``$LM_EVAL_TASKS`` and ``$DATA_DIR`` in it are filled in when a run begins; files of other
+kinds are copied along. A folder named later in lm-eval's include paths wins, so such a task keeps its name.
 """
 
-import json
 import logging
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from string import Template
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from odb_dllm.errors import InputError
+from odb_dllm.tasks.documents import documents
+from odb_dllm.tasks.rendering import LOCAL, LocalData, data_files, local_data, render
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
-LOCAL = Path(__file__).parent / "local"
+__all__ = ["EMBEDDED", "LOCAL", "LocalData", "check", "leaves", "local_data", "make_manager", "render"]
+
 EMBEDDED = Path(__file__).parents[1] / "tiny" / "tasks"
-
-
-@dataclass(frozen=True)
-class LocalData:
-    """Tasks rendered for one folder of data."""
-
-    folder: Path | None = None  # of the rendered YAMLs
-    missing: dict[str, Path] = field(default_factory=dict)  # task that was left out: the file that it lacks
-
-
-@contextmanager
-def local_data(data_dir: str | os.PathLike[str] | None) -> Iterator[LocalData]:
-    """Render the tasks whose files are in ``data_dir`` into a temporary folder; none for None.
-
-    Raises ``InputError`` where ``data_dir`` is no folder.
-    """
-    if data_dir in (None, ""):
-        yield LocalData()
-        return
-    source = Path(str(data_dir)).expanduser().absolute()
-    if not source.is_dir():
-        raise InputError(f"DATA_DIR {str(source)!r} is no folder: it must hold gsm8k/train.jsonl and the like.")
-    with TemporaryDirectory(prefix="odb-dllm-tasks-") as made:
-        yield LocalData(Path(made), render(source, Path(made)))
-
-
-def render(data_dir: Path, folder: Path) -> dict[str, Path]:
-    """Fill in the tasks of ``local/`` into ``folder``; return those that lack files, with one each."""
-    import lm_eval.tasks
-
-    values = {"DATA_DIR": str(data_dir), "LM_EVAL_TASKS": str(Path(lm_eval.tasks.__file__).parent)}
-    quoted = {name: json.dumps(value, ensure_ascii=False)[1:-1] for name, value in values.items()}
-    missing = {}
-    for path in sorted(p for p in LOCAL.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
-        target = folder / path.relative_to(LOCAL)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix != ".yaml":
-            shutil.copy(path, target)
-            continue
-        text = Template(path.read_text(encoding="utf-8")).safe_substitute(quoted)
-        config = yaml.load(text, Loader=_Loader)
-        absent = next((file for file in _data_files(config) if not Path(file).is_file()), None)
-        if absent is None:
-            target.write_text(text, encoding="utf-8")
-        else:
-            missing[str(config.get("task", path.stem))] = Path(absent)
-    return missing
 
 
 def make_manager(names: list[str], local: LocalData, include: list[str], metadata: dict[str, Any]) -> "TaskManager":
@@ -83,17 +31,19 @@ def make_manager(names: list[str], local: LocalData, include: list[str], metadat
     """
     from lm_eval.tasks import TaskManager
 
+    logging.getLogger("lm_eval.api.task").addFilter(_no_advice)
     folders = [EMBEDDED, *([local.folder] if local.folder else []), *map(Path, include)]
     with _expected_overrides(local.folder):
         if names:
             few = TaskManager(include_path=list(folders), include_defaults=False, metadata=metadata)
-            if all(name in few.all_subtasks for name in names):
+            if all(_complete(few, name) for name in names):
                 return few
         return TaskManager(include_path=list(folders), metadata=metadata)
 
 
 def check(manager: "TaskManager", names: list[str], local: LocalData, *, unsafe_allowed: bool) -> None:
-    """Raise ``InputError`` for tasks that are unknown, lack their local data, or run code unasked."""
+    """Raise ``InputError`` for tasks that are unknown, lack sound data or packages, or run code unasked."""
+    files: set[tuple[str, str | None]] = set()
     for name in names:
         if name.endswith(".yaml") or Path(name).is_dir():
             continue
@@ -102,28 +52,72 @@ def check(manager: "TaskManager", names: list[str], local: LocalData, *, unsafe_
             raise InputError(f"Unknown task {name!r}: {_nearest(name, manager)}; `odb-dllm ls tasks` lists all.")
         for task in sorted({leaf for each in found for leaf in leaves(manager, each)}):
             if task in local.missing:
-                raise InputError(f"Task {task!r} lacks {local.missing[task]}: DATA_DIR is incomplete.")
+                raise InputError(
+                    f"Task {task!r} lacks {local.missing[task]}: DATA_DIR is incomplete, and `odb-dllm data check` "
+                    "says in what."
+                )
             entry = manager.task_index.get(task)
-            if not unsafe_allowed and entry and (entry.cfg or {}).get("unsafe_code"):
+            unsafe = bool(entry and (entry.cfg or {}).get("unsafe_code"))
+            if unsafe and not unsafe_allowed:
                 raise InputError(
                     f"Task {task!r} runs code that the model wrote: pass --confirm_run_unsafe_code if it may "
                     "do so on this machine."
                 )
+            if entry and entry.yaml_path and not unsafe:  # unsafe ones fetch their scorer when imported
+                _check_packages(task, entry.yaml_path)
+            if entry and entry.yaml_path and local.folder in entry.yaml_path.parents:
+                kwargs = (entry.cfg or {}).get("dataset_kwargs") or {}
+                files |= {(file, kwargs.get("field")) for file in data_files(entry.cfg or {})}
+    for file, field in sorted(files, key=str):  # once each: subtasks share them
+        for _ in documents(Path(file), field):
+            pass
+
+
+def _check_packages(task: str, path: Path) -> None:
+    """Import the functions that a task's YAML names, as lm-eval will once the model has been made."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    try:
+        load_yaml(path)
+    except (ImportError, AssertionError) as error:  # lm-eval asserts the version of one package
+        text = " ".join(str(error).split())
+        if "lm-eval[math]" not in text:
+            raise InputError(f"Task {task!r} needs a package that is not installed: {text}") from error
+        cause = f" ({error.__cause__})" if str(error.__cause__ or "") else ""
+        raise InputError(
+            f"Task {task!r} needs sympy, math_verify and antlr4-python3-runtime 4.11, and not all are installed"
+            f"{cause}: pip install 'odb_dllm[math]'"
+        ) from error
+    except Exception:
+        # Whatever else is wrong with it, lm-eval meets again when it loads the task, and it is reported there.
+        return
 
 
 def leaves(manager: "TaskManager", name: str, above: tuple[str, ...] = ()) -> Iterator[str]:
-    """The single tasks that a task, group or tag stands for."""
+    """The single tasks that a task, group or tag stands for; names that are not in the index stand for themselves."""
+    if name in above:
+        return
     entry = manager.task_index.get(name)
-    if entry is None or name in above:
+    if entry is None:
+        yield name
         return
     members = (entry.cfg or {}).get("task") if entry.yaml_path else sorted(entry.tags)
     if not isinstance(members, list):
         yield name
         return
+    for child in _members(members):
+        yield from leaves(manager, child, (*above, name))
+
+
+def _members(members: list[Any]) -> Iterator[str]:
+    """The names in a group's list, those in groups written within it included."""
     for member in members:
-        child = member if isinstance(member, str) else (member.get("task") or member.get("group"))
-        if isinstance(child, str):
-            yield from leaves(manager, child, (*above, name))
+        if isinstance(member, str):
+            yield member
+        elif isinstance(member.get("task"), list):
+            yield from _members(member["task"])
+        elif isinstance(child := member.get("task") or member.get("group"), str):
+            yield child
 
 
 def _nearest(name: str, manager: "TaskManager") -> str:
@@ -137,10 +131,15 @@ def _nearest(name: str, manager: "TaskManager") -> str:
     return f"{hint}The usual ones are {', '.join(benchmarks)}"
 
 
-def _data_files(config: dict[str, Any]) -> list[str]:
-    files = ((config.get("dataset_kwargs") or {}).get("data_files")) or {}
-    listed = files.values() if isinstance(files, dict) else [files]
-    return [file for value in listed for file in (value if isinstance(value, list) else [value])]
+def _complete(manager: "TaskManager", name: str) -> bool:
+    """Whether a task or a whole group is in the index; tags are not, as others may have more tasks of theirs."""
+    known = set(manager.all_subtasks)
+    return name in known | set(manager.all_groups) and known.issuperset(leaves(manager, name))
+
+
+def _no_advice(record: logging.LogRecord) -> bool:
+    """Drop what lm-eval advises for every task that brings its own reader: ours take nothing from --metadata."""
+    return "Custom kwargs can be passed to `--metadata`" not in record.getMessage()
 
 
 @contextmanager
@@ -156,10 +155,3 @@ def _expected_overrides(folder: Path | None) -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(passes)
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads lm-eval's YAML without resolving its ``!function``."""
-
-
-_Loader.add_constructor("!function", lambda loader, node: None)
