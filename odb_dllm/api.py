@@ -72,12 +72,18 @@ def generate(
     chosen = get_setting(setting, **overrides)
     check_task(task)
     chosen, stop = resolve(model, chosen, task=task, family=family)
-    several = len(prompt_ids) > 0 and np.ndim(prompt_ids[0]) > 0
+    several = _is_list_of_prompts(prompt_ids)
     prompts = list(prompt_ids) if several else [prompt_ids]
-    requests = [Request(np.asarray(prompt), chosen, stop, index) for index, prompt in enumerate(prompts)]  # type: ignore[arg-type]
+    requests = [Request(prompt, chosen, stop, index) for index, prompt in enumerate(prompts)]
     results: dict[int, Generation] = {}
     for index, result in run(model, requests, on_event=on_event):
         if isinstance(result, NonFiniteLogits):
             raise result
         results[index] = result
     return [results[index] for index in range(len(prompts))] if several else results[0]
+
+
+def _is_list_of_prompts(prompt_ids: Any) -> bool:
+    if isinstance(prompt_ids, (list, tuple)):
+        return any(isinstance(each, (list, tuple)) or getattr(each, "ndim", 0) > 0 for each in prompt_ids)
+    return getattr(prompt_ids, "ndim", 0) > 1

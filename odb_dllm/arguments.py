@@ -14,13 +14,9 @@ from typing import Any
 
 from odb_dllm.benchmarks import FAMILIES
 from odb_dllm.errors import InputError, nearest
+from odb_dllm.models.loading import parse_dtype
 from odb_dllm.settings import CHOICES, Setting, get_setting
 
-DTYPES = {
-    "float64": "float64", "float32": "float32", "float16": "float16", "bfloat16": "bfloat16",
-    "double": "float64", "float": "float32", "half": "float16",
-    "fp64": "float64", "fp32": "float32", "fp16": "float16", "bf16": "bfloat16",
-}  # fmt: skip
 OWN = (
     "pretrained", "model_path", "setting", "family", "dtype", "device", "batch_size", "max_batch_size",
     "mc_num", "check_greedy", "statistics", "trust_remote_code",
@@ -90,11 +86,16 @@ def fingerprint(arguments: Arguments, *, device: str, dtype: str, digest: str, v
         "device": device,
         "dtype": dtype,
         "family": arguments.family,
-        "setting": {key: str(value) for key, value in asdict(arguments.setting).items()},
+        "setting": {key: _named(value) for key, value in asdict(arguments.setting).items()},
         "explicit": sorted(arguments.explicit & {"gen_length", "temperature", "stop", "theta", "eos_guard"}),
         "likelihood": [arguments.mc_num, arguments.check_greedy],
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def _named(value: Any) -> str:
+    """A value as text; a function by where it is defined, since its address says nothing."""
+    return f"{value.__module__}.{value.__qualname__}" if callable(value) else str(value)
 
 
 def folder_digest(folder: Path, whole: int = 64 * 2**20, chunks: int = 256, size: int = 2**16) -> str:
@@ -160,12 +161,8 @@ def _family(value: Any) -> str | None:
 
 
 def _dtype(value: Any) -> str | None:
-    name = str(value).removeprefix("torch.").lower()
-    if value is None or name in ("auto", "none"):
-        return None
-    if name not in DTYPES:
-        raise InputError(f"Unknown dtype {value!r}: {nearest(name, list(DTYPES))}.")
-    return DTYPES[name]
+    dtype = parse_dtype(value)
+    return None if dtype is None else str(dtype).removeprefix("torch.")
 
 
 def _device(value: Any) -> str | None:

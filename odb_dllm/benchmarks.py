@@ -103,7 +103,7 @@ BENCHMARKS = {
 def find(task: str | None) -> Benchmark | None:
     """The row of a task or of one of its subtasks; None where the papers have none."""
     rows = BENCHMARKS.values()
-    return next((row for row in rows if task and any(fnmatchcase(task, name) for name in row.names)), None)
+    return next((row for row in rows if task and any(fnmatchcase(str(task).lower(), name) for name in row.names)), None)
 
 
 def check_task(task: str | None) -> None:

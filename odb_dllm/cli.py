@@ -16,6 +16,7 @@ from unittest.mock import patch
 from odb_dllm import bundle, calibrate, doctor
 from odb_dllm.data import add_verbs as add_data_verbs
 from odb_dllm.errors import InputError
+from odb_dllm.statistics import UNFINISHED
 
 if TYPE_CHECKING:
     from lm_eval._cli import HarnessCLI
@@ -25,21 +26,38 @@ if TYPE_CHECKING:
     from odb_dllm.tasks import LocalData
 
 MODEL = "odb_dllm"
+INTERRUPTED = {  # verb: what became of its work
+    "run": ": statistics and cached responses of what was finished are kept",
+    "calibrate": ": no theta was chosen, and nothing is kept",
+    "bundle": ": what was gathered is removed again",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code.
 
-    0; 1 where samples failed or results could not be kept; 2 after one line on what was wrong; 130 and 143 after
-    SIGINT and SIGTERM.
+    0; 1 where samples failed or results could not be kept; 2 after one line on what was wrong; 130, 141 and 143 after
+    SIGINT, a reader of the output that went away, and SIGTERM.
     """
     signal.signal(signal.SIGTERM, _terminate)
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0].startswith("-") and words[0] not in ("-h", "--help"):
         words.insert(0, "run")  # as lm-eval does
-    if words[:1] == ["doctor"]:  # lm-eval, which the parser below is made from, may be what is missing
-        return doctor.main(words[1:])
     try:
+        try:
+            return _main(words)
+        finally:
+            if sys.stdout is not None:  # which it is where the shell closed it
+                sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes again when it ends
+        return 128 + signal.SIGPIPE
+
+
+def _main(words: list[str]) -> int:
+    try:
+        if words[:1] == ["doctor"]:  # lm-eval, which the parser below is made from, may be what is missing
+            return doctor.main(words[1:])
         harness = _parser()
         args = _parsed(harness, words)
         verb = {"run": run, "ls": _with_our_tasks, "validate": _with_our_tasks}.get(args.command)
@@ -53,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
-        print("interrupted: statistics and cached responses of what was finished are kept", file=sys.stderr)
+        print("interrupted" + INTERRUPTED.get("".join(words[:1]), ""), file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
     return 0
 
@@ -75,7 +93,6 @@ def _parser() -> "HarnessCLI":
         raise InputError(f"The odb-dllm command needs lm-eval 0.4.12 or later ({error}).") from error
     setup_logging()
     harness = HarnessCLI()
-    harness._parser.prog = "odb-dllm"
     choices = harness._subparsers.choices
     calibrate.add_parser(harness._subparsers).set_defaults(func=_calibrate)
     for verb in ("run", "ls", "validate", "calibrate"):
@@ -90,6 +107,11 @@ def _parser() -> "HarnessCLI":
     add_data_verbs(harness._subparsers)
     bundle.add_verbs(harness._subparsers)
     doctor.add_arguments(harness._subparsers.add_parser("doctor", help="Say whether a run can work here"))
+    for verb, parser in {"": harness._parser, **choices}.items():  # lm-eval's name themselves lm-eval
+        parser.prog = f"odb-dllm {verb}".rstrip()
+        for text in ("usage", "epilog"):
+            said = getattr(parser, text) or ""
+            setattr(parser, text, said.replace("lm-eval list", "odb-dllm ls").replace("lm-eval ", "odb-dllm ") or None)
     return harness
 
 
@@ -135,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
         before = _results(folder)
         with _task_failures():
             args.func(args)
-        _print_speed()
+        _print_speed(cached=bool(config.use_cache))
         kept = folder is None or _join_results(Path(args.model_args["statistics"]), _results(folder) - before)
     return _complain([] if kept else [f"The results could not be written to {folder}: they stand above alone."])
 
@@ -143,6 +165,8 @@ def run(args: argparse.Namespace) -> int:
 def _config(args: argparse.Namespace) -> "EvaluatorConfig":
     """lm-eval's merge of flags and --config file; the model is ours where neither names one."""
     from lm_eval.config.evaluate_config import EvaluatorConfig
+
+    from odb_dllm.tasks import split
 
     try:
         file = EvaluatorConfig.load_yaml_config(args.config) if args.config else {}
@@ -155,8 +179,7 @@ def _config(args: argparse.Namespace) -> "EvaluatorConfig":
         config.device = args.device or file.get("device")  # and not lm-eval's default of cuda:0
     except (ValueError, TypeError, OSError) as error:
         raise InputError(_sentence(error)) from error
-    if not config.tasks:
-        raise InputError("No task: name one or several with --tasks; `odb-dllm ls tasks` lists all.")
+    args.tasks = config.tasks = split(config.tasks or [])
     return config
 
 
@@ -179,7 +202,7 @@ def _tasks(args: argparse.Namespace, config: "EvaluatorConfig", local: "LocalDat
     """Check the task names, and have lm-eval use the index that this took instead of making its own."""
     from odb_dllm import tasks
 
-    names = config.tasks.split(",") if isinstance(config.tasks, str) else [str(name) for name in config.tasks]
+    names = list(config.tasks)
     include = [config.include_path] if config.include_path else []
     manager = tasks.make_manager(names, local, include, config.metadata)
     tasks.check(manager, names, local, unsafe_allowed=config.confirm_run_unsafe_code)
@@ -196,10 +219,11 @@ def _with_our_tasks(args: argparse.Namespace) -> None:
         if args.command == "ls" and args.what is None:
             args.func(args)
             return
-        names = args.tasks.split(",") if args.command == "validate" else []
+        names = tasks.split(args.tasks) if args.command == "validate" else []
         manager = tasks.make_manager(names, local, include, {})
         if names:
             tasks.check(manager, names, local, unsafe_allowed=True)
+            args.tasks = ",".join(names)
         with patch("lm_eval.tasks.TaskManager", lambda **_: manager):
             args.func(args)
 
@@ -216,18 +240,37 @@ def _place_cache(args: argparse.Namespace, config: "EvaluatorConfig", adapter: "
 
 
 def _place_statistics(args: argparse.Namespace, config: "EvaluatorConfig") -> Path | None:
-    """Send per-sample statistics to where the results will be; return that folder if we chose it."""
+    """Send per-sample statistics to where the results will be; return that folder if we chose it.
+
+    Raises ``InputError`` where either could not be written.
+    """
     from lm_eval.loggers.evaluation_tracker import GeneralConfigTracker
     from lm_eval.utils import sanitize_model_name
 
-    if not config.output_path or args.model_args.get("statistics"):
+    given = args.model_args.get("statistics")
+    if given:
+        _writable(Path(given).parent)
+    if not config.output_path:
         return None
     output = Path(config.output_path)
     name = GeneralConfigTracker._get_model_name(args.model_args) or MODEL
     folder = output.parent if output.suffix == ".json" else output / sanitize_model_name(name)
+    _writable(folder)
+    if given:
+        return None
     started = time.strftime("%Y-%m-%dT%H-%M-%S")
-    args.model_args["statistics"] = str(folder / f"statistics_unfinished_{started}_{os.getpid()}.jsonl")
+    args.model_args["statistics"] = str(folder / f"{UNFINISHED}{started}_{os.getpid()}.jsonl")
     return folder
+
+
+def _writable(folder: Path) -> None:
+    """Make a folder that will be written to; raise ``InputError`` where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"The folder {folder} cannot be written to.")
 
 
 def _results(folder: Path | None) -> set[Path]:
@@ -239,7 +282,8 @@ def _join_results(rows: Path, new: set[Path]) -> bool:
 
     Returns whether there is such a file.
     """
-    ours = [path for path in new if rows.name in path.read_text(encoding="utf-8")]
+    run = rows.stem.removeprefix(UNFINISHED)
+    ours = [path for path in new if run in path.read_text(encoding="utf-8")]
     if rows.is_file() and ours:
         rows.rename(rows.with_name(f"statistics_{ours[0].stem.removeprefix('results_')}.jsonl"))
     return bool(ours)
@@ -256,7 +300,8 @@ def _complain(said: list[str]) -> int:
     return 1 if said else 0
 
 
-def _print_speed() -> None:
+def _print_speed(*, cached: bool) -> None:
+    """Print the table; ``cached``: responses of earlier runs were used."""
     from odb_dllm.lm_eval_model import ODBDiffusionLM
     from odb_dllm.statistics import table
 
@@ -265,6 +310,8 @@ def _print_speed() -> None:
         return
     totals = adapter.recorder.totals()
     if not totals.samples:
+        if cached and not adapter.recorder.failures:
+            print("\nNo speed: nothing was generated in this run, as all generated responses came from the cache.")
         return
     by_task = adapter.recorder.by_task()
     several = {"all": totals} if len(by_task) > 1 else {}
@@ -279,7 +326,7 @@ def _task_failures() -> Iterator[None]:
     """Turn failures to get at a task's data into one sentence."""
     try:
         yield
-    except InputError:
+    except (InputError, BrokenPipeError):  # the latter is our own output's
         raise
     except (ConnectionError, FileNotFoundError) as error:  # hub and datasets errors derive from these
         raise InputError(

@@ -60,8 +60,10 @@ def setting_of(
         metadata: the task's, of which ``METADATA`` is read.
         end_of_turn: whether a chat template was applied.
     """
-    given = setting_values({name: metadata[name] for name in METADATA if metadata.get(name) is not None})
-    changes = {name: value for name, value in given.items() if name not in arguments.explicit}
+    # What a preset says by itself (streaming stops at EOS alone) is part of its method and stays.
+    given = task_values(metadata)
+    open_ = {name for name in given if getattr(arguments.setting, name) is None}
+    changes = {name: given[name] for name in open_ - arguments.explicit}
     length = _length(arguments, gen)
     if length is not None:
         changes["gen_length"] = length
@@ -74,6 +76,11 @@ def setting_of(
         if name not in _HONOURED | _TECHNICAL and value not in (None, *NEUTRAL.get(name, ())):
             warn_once(f"Generation argument {name}={value!r} has no meaning here and is left out.")
     return arguments.setting.override(**changes) if changes else arguments.setting
+
+
+def task_values(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The setting's fields that a task's metadata carries."""
+    return setting_values({name: metadata[name] for name in METADATA if metadata.get(name) is not None})
 
 
 def cut(text: str, until: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from odb_dllm.contract import Forward, Ints
 from odb_dllm.engine import Engine
 from odb_dllm.models.loading import DiffusionModel
-from odb_dllm.sampler import sample
+from odb_dllm.sampler import NonFiniteLogits, sample
 from odb_dllm.settings import Setting
 from odb_dllm.stopping import StopRule
 
@@ -38,6 +38,9 @@ def log_likelihood(
 
     Returns:
         The estimate in nats, and whether greedy decoding gives the continuation (False where it was not checked).
+
+    Raises:
+        NonFiniteLogits: logits are NaN or infinite.
     """
     engine = Engine(model)
     tokens = np.concatenate([np.asarray(context, np.int64), np.asarray(continuation, np.int64)])
@@ -66,7 +69,10 @@ def _log_probability(engine: Engine, tokens: Ints, masked: Ints) -> float:
     fed[masked] = engine.model.ids.mask
     targets = np.stack([np.zeros_like(masked), masked], axis=1)
     forward = Forward("step", fed, np.arange(len(fed)), targets, len(fed), labels=tokens[masked])
-    return float(engine.answer([(None, forward)])[0].log_confidence.sum())
+    (prediction,) = engine.answer([(None, forward)])
+    if not prediction.finite.all():
+        raise NonFiniteLogits("the logits of a likelihood are NaN or infinite.")
+    return float(prediction.log_confidence.sum())
 
 
 def _is_greedy(engine: Engine, tokens: Ints, start: int) -> bool:

@@ -28,7 +28,7 @@ from odb_dllm import arguments as args
 from odb_dllm import response_cache, statistics
 from odb_dllm.benchmarks import resolve
 from odb_dllm.errors import InputError
-from odb_dllm.gen_kwargs import final_text, setting_of, until_of
+from odb_dllm.gen_kwargs import final_text, setting_of, task_values, until_of
 from odb_dllm.likelihood import log_likelihood
 from odb_dllm.models import family_class
 from odb_dllm.models.loading import (
@@ -62,6 +62,7 @@ class Job:
     prompt: list[int]
     until: tuple[str, ...]
     setting: Setting
+    task_stop: Any  # the stop patterns that the task's YAML carries
     sequence: int  # keys its noise
 
 
@@ -85,7 +86,8 @@ class ODBDiffusionLM(TemplateLM):
 
     def __init__(self, pretrained: str | None = None, **given: Any) -> None:
         super().__init__()
-        self.arguments = args.parse({**({} if pretrained is None else {"pretrained": pretrained}), **given})
+        self._given = {**({} if pretrained is None else {"pretrained": pretrained}), **given}
+        self.arguments = args.parse(self._given)
         if not _is_hub_id(self.arguments.pretrained):  # which is fetched when it is needed
             _ = self.max_length  # a missing folder or bad config.json is told now
         self._target = parse_device(self.arguments.device)
@@ -248,6 +250,7 @@ class ODBDiffusionLM(TemplateLM):
             prompt=self.tok_encode(prompt, add_special_tokens=False if facts.chat else None),
             until=until_of(gen),
             setting=setting_of(self.arguments, gen, facts.metadata, end_of_turn=facts.chat),
+            task_stop=task_values(facts.metadata).get("stop"),
             sequence=_hash(request.task_name, prompt, request.idx, repeat),
         )
 
@@ -271,7 +274,7 @@ class ODBDiffusionLM(TemplateLM):
             setting, stop = by_task(job.setting)
             patterns = stop.patterns
             if job.setting.stop == self.arguments.setting.stop == "eos" and "stop" not in self.arguments.explicit:
-                patterns = by_task(replace(job.setting, stop=None))[1].patterns
+                patterns = by_task(replace(job.setting, stop=job.task_stop))[1].patterns
             self._resolved[key] = (setting, stop, patterns)
         return self._resolved[key]
 
@@ -283,7 +286,12 @@ class ODBDiffusionLM(TemplateLM):
         disable_tqdm: bool = False,
         **kwargs: Any,
     ) -> list[tuple[float, bool]]:
-        """Monte-Carlo estimates: log-likelihood of each continuation, and whether greedy decoding gives it."""
+        """Monte-Carlo estimates: log-likelihood of each continuation, and whether greedy decoding gives it.
+
+        One that fails is minus infinity and is reported.
+        """
+        if self.arguments.setting.cfg_scale > 0:
+            raise InputError("cfg_scale guides generation alone: leave it out for tasks that ask for likelihoods.")
         for (_, text), context, continuation in requests:
             if len(context) + len(continuation) > self.max_length:
                 raise InputError(
@@ -291,19 +299,22 @@ class ODBDiffusionLM(TemplateLM):
                     f"{len(continuation)} exceed the model's maximum of {self.max_length} tokens."
                 )
         results = []
-        for strings, context, continuation in tqdm(
-            requests, desc="Likelihoods", disable=disable_tqdm or self.rank != 0
-        ):
+        bar = tqdm(requests, desc="Likelihoods", disable=disable_tqdm or self.rank != 0)
+        for index, (strings, context, continuation) in enumerate(bar):
             result = (0.0, True)  # of an empty continuation
             if continuation:
-                result = log_likelihood(
-                    self.model,
-                    context,
-                    continuation,
-                    mc_num=self.arguments.mc_num,
-                    seed=self.arguments.setting.seed,
-                    check_greedy=self.arguments.check_greedy,
-                )
+                try:
+                    result = log_likelihood(
+                        self.model,
+                        context,
+                        continuation,
+                        mc_num=self.arguments.mc_num,
+                        seed=self.arguments.setting.seed,
+                        check_greedy=self.arguments.check_greedy,
+                    )
+                except NonFiniteLogits as error:
+                    result = (float("-inf"), False)
+                    self.recorder.fail(statistics.Failure(None, None, index, 0, f"Likelihood {index}: {error}"))
             results.append(result)
             self.cache_hook.add_partial("loglikelihood", strings, result)
         return results
@@ -360,7 +371,12 @@ class ODBDiffusionLM(TemplateLM):
             "totals": asdict(self.recorder.totals()),
             "tasks": {task: asdict(totals) for task, totals in self.recorder.by_task().items()},
         }
-        return {"odb_dllm": info}
+        path = self.arguments.statistics
+        if path is None or not path.name.startswith(statistics.UNFINISHED):
+            return {"odb_dllm": info}
+        # The file is renamed when the run has ended: its name would point nowhere.
+        given = {key: value for key, value in self._given.items() if key != "statistics"}
+        return {"model_args": given, "odb_dllm": {"run": path.stem.removeprefix(statistics.UNFINISHED), **info}}
 
 
 def _is_hub_id(name: str) -> bool:

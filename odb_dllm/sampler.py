@@ -12,6 +12,7 @@ import numpy as np
 
 from odb_dllm import speculation as spec
 from odb_dllm.contract import Draw, Event, Floats, Forward, Guidance, Ints, Prediction, Range
+from odb_dllm.errors import InputError
 from odb_dllm.settings import Setting
 from odb_dllm.stopping import StopRule, first_match, first_predicted
 from odb_dllm.unmasking import RULES, Moment, top
@@ -135,7 +136,9 @@ def _plain(canvas: Canvas, block: Range) -> Generator[Forward, Prediction, None]
         share = float(np.mean(forward.tokens == canvas.mask))
         moment = Moment(setting, step, masks, forward.kind == "refresh", share)
         score = _noise(canvas, len(open_)) if setting.remasking == "random" else prediction.log_confidence
-        taken = rule(score, moment)
+        taken = np.asarray(rule(score, moment), bool)
+        if taken.shape != score.shape:
+            raise InputError(f"The rule must say True or False for each of {len(score)} masks, not {taken.shape}.")
         if not taken.any():  # whatever a rule says, each forward decides something
             taken = top(score, 1)
         _accept(canvas, block, forward, open_[taken], prediction.token[taken], prediction.confidence[taken])

@@ -46,10 +46,13 @@ class _Running:
 def check(model: DiffusionModel, requests: Iterable[Request]) -> None:
     """Raise ``InputError`` for the first request that the model cannot answer, before any is run."""
     for index, request in enumerate(requests):
-        prompt = np.asarray(request.prompt)
-        length, wanted = len(prompt), request.setting.gen_length
-        if prompt.ndim != 1 or (length and prompt.dtype.kind not in "iu"):
+        try:
+            prompt = np.asarray(request.prompt)
+        except ValueError:  # lists of unequal lengths
+            prompt = np.empty((0, 0))
+        if prompt.ndim != 1 or (len(prompt) and prompt.dtype.kind not in "iu"):
             raise InputError(f"Prompt {index} must be a list or 1-d array of token ids.")
+        length, wanted = len(prompt), request.setting.gen_length
         if length and not (prompt.min() >= 0 and prompt.max() < model.vocab_size):
             raise InputError(f"Prompt {index} holds token ids outside the vocabulary of {model.vocab_size}.")
         if length + wanted > model.max_length:

@@ -4,15 +4,19 @@ The named presets are the published methods: ODB-dLLM (arXiv 2511.21759), Fast-d
 Streaming-dLLM (2601.17917). Other packages add presets through the entry point group ``odb_dllm.settings``.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cache as memoize
 from importlib.metadata import entry_points
 from typing import Any
 
+import numpy as np
+
 from odb_dllm.errors import InputError, nearest
 from odb_dllm.unmasking import RULES, Rule
 
+logger = logging.getLogger(__name__)
 CHOICES: dict[str, tuple[str, ...]] = {
     "cache": ("none", "prefix", "dual"),
     "length": ("fixed", "adaptive"),
@@ -58,9 +62,18 @@ class Setting:
         def put(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)
 
-        for name in ("cache", "suffix", "speculation"):  # "off", None and False are how people write "none"
-            if getattr(self, name) in (None, False):
-                put(name, CHOICES[name][0])
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.generic):  # numbers from a sweep's np.arange
+                put(field.name, value.item())
+            elif value is None and field.default is not None:
+                put(field.name, field.default)
+            elif field.name in CHOICES and isinstance(value, str):
+                put(field.name, value.lower())
+        for name in ("cache", "speculation"):
+            if getattr(self, name) is False:
+                put(name, "none")
+        put("stop", _stop_patterns(self.stop))
         _check_types(self)
         if self.rule is None:
             put(
@@ -71,10 +84,6 @@ class Setting:
             put("threshold", DEFAULT_THRESHOLD)
         if self.rule == "factor" and self.factor is None:
             put("factor", DEFAULT_FACTOR)
-        if isinstance(self.stop, list):
-            put("stop", tuple(self.stop))
-        if isinstance(self.stop, tuple):
-            put("stop", tuple(tuple(p) if isinstance(p, list) else p for p in self.stop))
         _check_ranges(self)
         _check_lengths(self)
         _check_combinations(self)
@@ -110,8 +119,9 @@ class Setting:
 
 def _rule_after(setting: Setting, changes: dict[str, Any]) -> str | Rule | None:
     """The rule that changed thresholds and factors imply; None where they leave it as it is."""
-    if not {"threshold", "factor"} & changes.keys():
-        return None
+    given = {"threshold", "factor"} & changes.keys()
+    if not given or (callable(setting.rule) and any(changes[name] is not None for name in given)):
+        return None  # a function reads what it likes from the setting
     if changes.get("factor", setting.factor) is not None:
         return "factor"
     if changes.get("threshold", setting.threshold) is None:
@@ -145,6 +155,24 @@ def _check_types(s: Setting) -> None:
     if not (s.rule is None or callable(s.rule) or (isinstance(s.rule, str) and s.rule in RULES)):
         raise InputError(f"Unknown rule {s.rule!r}: {nearest(str(s.rule), list(RULES))}.")
     _check_stop(s.stop)
+
+
+def _stop_patterns(stop: Any) -> Any:
+    """``stop`` with one pattern as a tuple of one, lists as tuples and numpy's numbers as Python's."""
+    if isinstance(stop, (np.ndarray, np.generic)):
+        stop = stop.tolist()
+    if stop == "eos" or stop is None:
+        return stop
+    if isinstance(stop, (str, int)) and not isinstance(stop, bool):
+        return (stop,)
+    if not isinstance(stop, (list, tuple)):
+        return stop
+    plain = (p.tolist() if isinstance(p, (np.ndarray, np.generic)) else p for p in stop)
+    return tuple(_pattern(p) if isinstance(p, (list, tuple)) else p for p in plain)
+
+
+def _pattern(ids: Any) -> tuple[Any, ...]:
+    return tuple(token.item() if isinstance(token, np.generic) else token for token in ids)
 
 
 def _check_stop(stop: Any) -> None:
@@ -232,13 +260,22 @@ def all_settings() -> dict[str, Setting]:
     """Every preset by name: ours, then those of installed packages (``odb_dllm.settings`` entry points)."""
     found = dict(PRESETS)
     for point in entry_points(group="odb_dllm.settings"):
-        setting = point.load()
-        if not isinstance(setting, Setting):
-            raise InputError(f"Entry point odb_dllm.settings {point.name!r} must name a Setting, not {setting!r}.")
-        if point.name in found:
-            raise InputError(f"Entry point odb_dllm.settings {point.name!r} is already a setting's name.")
+        try:
+            setting = point.load()
+        except Exception as error:  # another package's fault must not take our settings away
+            logger.warning("Setting %r of another package could not be loaded: %r.", point.name, error)
+            continue
+        if not isinstance(setting, Setting) or point.name in found:
+            why = "is a name that is taken" if point.name in found else f"is no Setting but {setting!r}"
+            logger.warning("Setting %r of another package %s.", point.name, why)
+            continue
         found[point.name] = replace(setting, name=point.name)
     return found
+
+
+def _plain(name: str) -> str:
+    """A setting's name without case, - for _."""
+    return name.lower().replace("_", "-")
 
 
 def get_setting(setting: str | Setting, **overrides: Any) -> Setting:
@@ -247,9 +284,9 @@ def get_setting(setting: str | Setting, **overrides: Any) -> Setting:
     Raises ``InputError`` that lists the valid names.
     """
     if isinstance(setting, str):
-        known = {name.lower(): preset for name, preset in all_settings().items()}
-        name = setting.lower()
-        name = ALIASES.get(name, name)
+        known = {_plain(name): preset for name, preset in all_settings().items()}
+        name = _plain(setting)
+        name = _plain(ALIASES.get(name, name))
         if name not in known:
             raise InputError(f"Unknown setting {setting!r}: {nearest(setting, list(all_settings()) + list(ALIASES))}.")
         setting = known[name]

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
+UNFINISHED = "statistics_unfinished_"  # begins the name of a file of rows until its run has ended
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ set -euo pipefail
 
 family=$1 default_model=$2
 shift 2
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
 script="$family/eval_$family.sh"
 
 fail() {
@@ -36,6 +36,9 @@ while (($# && ${#positional[@]} < 4)) && [[ "$1" != -* ]]; do
     positional+=("$1")
     shift
 done
+if (($#)) && [[ "$1" != -* ]]; then
+    fail "'$1' is one argument too many: GPU_ID, Task_Name, Model and Setting come first, then flags."
+fi
 gpu=${positional[0]:-0}
 task=${positional[1]:-gsm8k}
 model=${positional[2]:-$default_model}
@@ -55,6 +58,8 @@ fi
 
 python="$root/.venv/bin/python"
 [[ -x "$python" ]] || python=python3
+"$python" -c 'import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, ("torch", "lm_eval"))))' &> /dev/null ||
+    fail "$python has no torch or no lm-eval: run scripts/quickstart.sh first."
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1
 output=(--output_path "results/$family/$task/$setting")
 for argument in "$@"; do

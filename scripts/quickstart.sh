@@ -3,7 +3,7 @@
 # fast_dllm_baseline. Usage: scripts/quickstart.sh [problems, at most 200]
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-problems=${1:-50}
+problems=${1:-100}
 if ! [[ "$problems" =~ ^[0-9]+$ ]] || ((problems < 1 || problems > 200)); then
     echo "error: the number of problems must lie between 1 and 200, not '$problems'." >&2
     exit 2

@@ -14,8 +14,9 @@ pytest.importorskip("lm_eval")
 import torch
 from random_model import write_gsm8k, write_model
 
-from odb_dllm import lm_eval_model
+from odb_dllm import cli, lm_eval_model
 from odb_dllm.cli import main
+from odb_dllm.errors import InputError
 from odb_dllm.statistics import read_rows
 
 ROOT = Path(__file__).parents[1]
@@ -88,6 +89,21 @@ def test_bad_folders_and_flags(model: Path, data: Path, tmp_path: Path, capsys: 
     refused(words(model, data, "--gen_kwargs", "{temperature"), "could not be read", capsys)
 
 
+@pytest.mark.parametrize("made", ["--output_path", "statistics"])
+def test_folders_that_cannot_be_written_are_refused_before_loading(
+    made: str, model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(lm_eval_model, "load_model", lambda *_, **__: pytest.fail("loaded"))
+    (tmp_path / "file").touch()
+
+    def asking(path: str) -> list[str]:
+        return words(model, data, made, path) if made[0] == "-" else words(model, data, args=f"statistics={path}/x")
+
+    refused(asking("file/out"), "cannot be made: Not a directory", capsys)
+    monkeypatch.setattr(os, "access", lambda path, _: "closed" not in str(path))
+    refused(asking("closed"), "cannot be written to", capsys)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_cuda_asked_for_and_absent(
     model: Path, data: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
@@ -133,6 +149,50 @@ def test_settings_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "| jump-share " in capsys.readouterr().out
     assert main([]) == 0
     assert "settings" in capsys.readouterr().out
+    assert main(["run"]) == 0
+    assert capsys.readouterr().out.startswith("usage: odb-dllm run --model")
+    for verb in ("run", "ls", "validate", "calibrate", "settings", "doctor", "data check", "bundle make"):
+        with pytest.raises(SystemExit):
+            main([*verb.split(), "--help"])
+        assert capsys.readouterr().out.startswith(f"usage: odb-dllm {verb}")
+
+
+@pytest.mark.parametrize("command", ["settings", "doctor", "data check . --json"])
+def test_a_reader_that_goes_away_ends_the_command(command: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    argv = [sys.executable, "-m", "odb_dllm", *command.split()]
+    done = subprocess.run(argv, env=ENVIRONMENT, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_lost_reader_is_no_lack_of_data() -> None:
+    with pytest.raises(BrokenPipeError), cli._task_failures():
+        raise BrokenPipeError
+    with pytest.raises(InputError, match="data could not be had"), cli._task_failures():
+        raise ConnectionError
+
+
+@pytest.mark.parametrize(
+    ("command", "place", "said"),
+    [
+        ("calibrate --task gsm8k_mini", "calibrate.run", "no theta was chosen"),
+        ("bundle make out", "bundle._check_out", "what was gathered is removed"),
+        ("run --tasks gsm8k_mini", "cli._check_model", "statistics and cached responses"),
+        ("settings", "cli.settings_table", "interrupted\n"),
+        ("doctor", "doctor.main", "interrupted\n"),
+    ],
+)
+def test_an_interrupt_says_what_is_kept(
+    command: str, place: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"odb_dllm.{place}", interrupt)
+    assert main(command.split()) == 130
+    assert said in capsys.readouterr().err
 
 
 def test_results_statistics_and_speed_of_a_run(
@@ -152,7 +212,8 @@ def test_results_statistics_and_speed_of_a_run(
     assert [(row.task, row.doc_id) for row in read_rows(rows[0])] == [("gsm8k", 0), ("gsm8k", 1)]
     config = json.loads(results[0].read_text())["config"]
     assert config["odb_dllm"]["totals"]["samples"] == 2
-    assert main(words(model, data, "--use_cache", "cache/texts", args="setting=alp")) == 0  # all cached
+    assert main(words(model, data, "--use_cache", "cache/texts", args="setting=alp")) == 0
+    assert "all generated responses came from the cache" in capsys.readouterr().out
 
 
 def test_the_embedded_model_solves_its_benchmark(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -162,6 +223,14 @@ def test_the_embedded_model_solves_its_benchmark(capsys: pytest.CaptureFixture[s
         assert main([*args, *given, *more]) == 0
     for path in (tmp_path / "out").glob("tiny/results_*.json"):
         assert json.loads(path.read_text())["results"]["gsm8k_mini"]["exact_match,strict-match"] >= 0.8
+
+
+def test_empty_task_names_are_left_out(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    given = ["--model_args", "pretrained=tiny,gen_length=32", "--limit", "1"]
+    assert main(["--tasks", "gsm8k_mini,", *given]) == 0
+    assert "exact_match" in capsys.readouterr().out
+    refused(["--tasks", ",", *given], "No task", capsys)
+    assert main(["validate", "--tasks", "gsm8k_mini,"]) == 0
 
 
 def test_a_config_file_keeps_its_model_args(model: Path, data: Path, tmp_path: Path) -> None:
@@ -239,6 +308,27 @@ def test_scripts_pass_everything_on(checkout: Path) -> None:
     assert told.stdout.startswith("3:-m odb_dllm run --tasks bbh --device cuda --model_args pretrained=my model")
     assert told.stdout.strip().endswith("--output_path o --model_args gen_length=256")
     assert "Task_Name" in call(script, "--help").stdout
+
+
+def test_scripts_work_through_links_and_refuse_a_fifth_word(checkout: Path, tmp_path: Path) -> None:
+    link = tmp_path / "evaluate"
+    link.symlink_to(checkout / "llada_instruct" / "eval_llada_instruct.sh")
+    assert call(link, "cpu").stdout.startswith(":-m odb_dllm run --tasks gsm8k --device cpu")
+    done = call(link, "cpu", "gsm8k", "tiny", "jump-share", "extra", "--limit", "5")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: 'extra' is one argument too many")
+
+
+@pytest.mark.parametrize("code", [1, 127])
+def test_scripts_ask_for_setup_where_nothing_is_installed(checkout: Path, tmp_path: Path, code: int) -> None:
+    (checkout / ".venv" / "bin" / "python").unlink()
+    (tmp_path / "python3").write_text(f"#!/bin/sh\nexit {code}\n")  # neither the packages nor, for 127, a python
+    (tmp_path / "python3").chmod(0o755)
+    path = {**ENVIRONMENT, "PATH": f"{tmp_path}:{ENVIRONMENT['PATH']}"}
+    script = checkout / "llada_1_5" / "eval_llada_1_5.sh"
+    done = subprocess.run([script, "cpu"], env=path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: python3 has no torch or no lm-eval: run scripts/quickstart.sh first.\n"
 
 
 @pytest.mark.parametrize("gpu", ["0,1", "gpu0", "-1x", "0;1"])

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox nee
 LM_EVAL_TASKS = Path(lm_eval.tasks.__file__).parent
 COUNTS = {"humaneval": 164, "mbpp": 500}
 BROKEN = int(os.environ.get("ODB_DLLM_TEST_BROKEN", "60"))  # of each benchmark's solutions; 500 covers all
-DATA_KEYS = {"dataset_path", "dataset_name", "dataset_kwargs", "metadata"}
+DATA_KEYS = {"dataset_path", "dataset_name", "dataset_kwargs", "custom_dataset", "metadata"}
 SWAPS = {"+": "-", "-": "+", "*": "+", "/": "*", "<": ">=", ">": "<=", "<=": ">", ">=": "<", "==": "!=", "!=": "=="}
 SWAPS |= {"and": "or", "or": "and", "True": "False", "False": "True", "min": "max", "max": "min", "in": "is"}
 

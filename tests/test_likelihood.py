@@ -1,6 +1,7 @@
 """Monte-Carlo likelihood against the sum that it estimates."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from checkpoints import small_checkpoint
 
-from odb_dllm import DiffusionModel, generate
+from odb_dllm import DiffusionModel, NonFiniteLogits, generate
 from odb_dllm.likelihood import _draws, log_likelihood
 
 
@@ -48,6 +49,13 @@ def test_one_token_needs_no_luck(model: DiffusionModel) -> None:
         estimate, _ = log_likelihood(model, [1, 2], continuation, mc_num=5, check_greedy=False)
         assert estimate == pytest.approx(exact(model, [1, 2], continuation), rel=1e-9)
     assert log_likelihood(model, [], [7])[0] < 0
+
+
+def test_weights_that_are_no_numbers_are_said_to_be(model_of: Any) -> None:
+    checkpoint = small_checkpoint(5, logit_std=3.0)
+    weights = {name: array * np.float32(np.nan) for name, array in checkpoint.weights.items()}
+    with pytest.raises(NonFiniteLogits):
+        log_likelihood(model_of(replace(checkpoint, weights=weights)), [1], [2, 3], check_greedy=False)
 
 
 def test_the_same_call_gives_the_same_number(model: DiffusionModel) -> None:

@@ -266,6 +266,11 @@ def test_metadata_gives_stop_theta_guard_unless_arguments_do() -> None:
     assert (setting.stop, setting.theta, setting.eos_guard, setting.end_of_turn) == (("Z",), 0.8, True, True)
 
 
+def test_a_preset_that_stops_at_eos_keeps_doing_so() -> None:
+    setting = setting_of(parsed(setting="streaming"), {}, {"stop": ["Z"], "theta": 0.5}, end_of_turn=False)
+    assert (setting.stop, setting.theta) == ("eos", 0.5)
+
+
 def test_requests_carry_their_task_and_come_back_in_order(folder: Path, task_folder: Path, canned: list[Any]) -> None:
     results = evaluate(
         task_folder,

@@ -61,6 +61,7 @@ def test_dtypes(folder: Path, dtype: str) -> None:
     assert len(result.tokens) == 64
     assert model.ids.mask not in result.tokens
     assert load_model(folder, dtype=getattr(torch, dtype), device="cpu").dtype == model.dtype
+    assert load_model(folder, dtype="bf16", device="cpu").dtype == torch.bfloat16
 
 
 def test_defaults_on_the_cpu(folder: Path) -> None:
@@ -223,6 +224,14 @@ def test_bad_tokenizers(folder: Path) -> None:
     refused(folder, "tokenizer in .* could not be loaded")
 
 
+def test_a_tokenizer_s_code_is_never_run(tiny: Any, folder: Path) -> None:
+    """Without tokenizer.json, transformers would ask whether to run the class that the folder brings along."""
+    config = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "own.py").write_text("raise SystemExit('the code of a checkpoint was run')")
+    refused(folder, "could not be loaded")
+
+
 def test_a_tokenizer_of_another_model(tiny: Any, folder: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_bytes((tiny.path / name).read_bytes())
@@ -253,6 +262,11 @@ def test_prompts_that_do_not_fit(checkpoint: Checkpoint, tmp_path: Path) -> None
         ([-1], "outside the vocabulary"),
         ([0.5], "token ids"),
         (["a"], "token ids"),
+        ("hello", "Prompt 0 must be"),
+        (5, "Prompt 0 must be"),
+        (None, "Prompt 0 must be"),
+        ([[1], 5], "Prompt 1 must be"),
+        ([[1, [2]]], "Prompt 0 must be"),
         ([[1], [1] * 40], "Prompt 1 of 40 tokens"),
     ):
         with pytest.raises(InputError, match=words):

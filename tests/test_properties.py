@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from odb_dllm import InputError, Setting
+from odb_dllm.arguments import OWN, SETTING_FIELDS, from_string, parse
 from odb_dllm.contract import Forward, Prediction
 from odb_dllm.engine import place
 from odb_dllm.sampler import capacity, sample
@@ -109,6 +110,24 @@ ANYTHING = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.lists(st.integers(), max_size=3)
 )
 FIELDS = st.sampled_from([*SWITCHES, "gen_length", "block_length", "steps", "stop", "theta", "eos_guard", "seed"])
+
+
+WORDS = st.one_of(ANYTHING, st.text("=,[](){}'\"\\0123456789abcdefNone.-+", max_size=30))
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.dictionaries(st.sampled_from([*OWN, *SETTING_FIELDS, "x"]), WORDS, max_size=5), st.text(max_size=40))
+def test_model_arguments_are_read_or_refused_in_one_sentence(given_: dict[str, Any], text: str) -> None:
+    said = ""
+    try:
+        parse({"pretrained": "tiny", **given_})
+    except InputError as error:
+        said = str(error)
+    try:
+        from_string(text)
+    except InputError as error:
+        said += str(error)
+    assert "\n" not in said
 
 
 @settings(max_examples=400, deadline=None)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from odb_dllm import Event, Generation, Setting, get_setting
+from odb_dllm import Event, Generation, InputError, Setting, get_setting
 from odb_dllm.contract import Forward, Prediction
 from odb_dllm.sampler import NonFiniteLogits, capacity, sample
 from odb_dllm.stopping import StopRule
@@ -210,6 +210,14 @@ def test_the_first_step_of_a_block_never_switches() -> None:
 def test_a_rule_that_takes_nothing_still_ends() -> None:
     setting = Setting(gen_length=16, block_length=8, rule=lambda score, moment: np.zeros(len(score), bool))
     assert drive(setting, unsure)[0].nfe == 16
+
+
+def test_a_rule_must_speak_for_every_mask() -> None:
+    plain = Setting(gen_length=16, block_length=8, rule=lambda score, moment: [True] * len(score))  # type: ignore[arg-type]
+    assert drive(plain, unsure)[0].nfe == 2
+    short = Setting(gen_length=16, block_length=8, rule=lambda score, moment: np.array([True]))
+    with pytest.raises(InputError, match="each of 8 masks"):
+        drive(short, unsure)
 
 
 def test_logits_that_are_no_numbers_stop_the_sampler() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from odb_dllm import InputError, Setting, get_setting
@@ -36,7 +37,7 @@ def test_presets_are_the_published_table() -> None:
     assert all((s.gen_length, s.block_length, s.temperature) == (1024, 32, 0.0) for s in PRESETS.values())
 
 
-@pytest.mark.parametrize("name", ["Jump-Share", "JUMP-SHARE"])
+@pytest.mark.parametrize("name", ["Jump-Share", "JUMP-SHARE", "jump_share"])
 def test_names_have_no_case(name: str) -> None:
     assert get_setting(name) is PRESETS["jump-share"]
 
@@ -94,7 +95,7 @@ def test_steps_default_to_the_length() -> None:
         ("jump-share", {"gen_length": "long"}, "whole number"),
         ("jump-share", {"gen_length": True}, "whole number"),
         ("jump-share", {"early_exit": 1}, "True or False"),
-        ("jump-share", {"stop": "Question:"}, "stop must be"),
+        ("jump-share", {"stop": 3.5}, "stop must be"),
         ("jump-share", {"stop": [[]]}, "stop must be"),
         ("jump-share", {"cache": "duel"}, "did you mean 'dual'"),
         ("jump-share", {"rule": "treshold"}, "did you mean 'threshold'"),
@@ -107,6 +108,36 @@ def test_steps_default_to_the_length() -> None:
 def test_refusals_say_why(name: Any, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         get_setting(name, **changes)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"gen_length": np.int64(64), "threshold": np.float32(0.5)}, {"gen_length": 64, "threshold": 0.5}),
+        ({"early_exit": np.bool_(True)}, {"early_exit": True}),
+        ({"stop": np.array([5, 6])}, {"stop": (5, 6)}),
+        ({"stop": [np.int64(5), np.array([6, 7]), [8, np.int32(9)]]}, {"stop": (5, (6, 7), (8, 9))}),
+        ({"stop": "Question:"}, {"stop": ("Question:",)}),
+        ({"stop": 17}, {"stop": (17,)}),
+        ({"speculation": "None", "cache": "DUAL"}, {"speculation": "none", "cache": "dual"}),
+        ({"length": None, "early_exit": None, "speculation": None}, {"length": "fixed", "early_exit": False}),
+        ({"cache": False, "speculation": False}, {"cache": "none", "speculation": "none"}),
+    ],
+)
+def test_values_may_be_spelled(given: dict[str, Any], kept: dict[str, Any]) -> None:
+    setting = get_setting("alp", **given)
+    assert {name: getattr(setting, name) for name in kept} == kept
+    assert all(type(getattr(setting, name)) is type(value) for name, value in kept.items())
+
+
+def test_a_rule_of_one_s_own_survives_a_threshold() -> None:
+    def rule(score: Any, moment: Any) -> Any:
+        return score > 0
+
+    setting = Setting(rule=rule, threshold=0.9)
+    assert setting.override(threshold=0.5).rule is rule
+    assert setting.override(factor=1.0).rule is rule
+    assert setting.override(threshold=None).rule == "quota"
 
 
 def test_a_setting_is_frozen() -> None:
@@ -240,6 +271,7 @@ class Other(LLaDA):
 ENTRY_POINTS = """
 [odb_dllm.settings]
 half = half:HALF
+broken = broken:ANY
 [odb_dllm.models]
 other = half:Other
 """
@@ -257,6 +289,7 @@ def test_settings_and_models_of_other_packages(tmp_path: Path) -> None:
     checkpoint = small_checkpoint(1)
     folder = replace(checkpoint, config=checkpoint.config | {"model_type": "other"}).write(tmp_path / "model")
     (tmp_path / "half.py").write_text(PACKAGE)
+    (tmp_path / "broken.py").write_text("import nothing_of_that_name")
     info = tmp_path / "half-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: half\nVersion: 1.0\n")
@@ -271,3 +304,4 @@ def test_settings_and_models_of_other_packages(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     # Two blocks of 32: the refresh leaves 16, then 8, 4, 2, 1, 0 are left.
     assert ran.stdout.split() == ["Other", "12"]
+    assert "Setting 'broken' of another package could not be loaded" in ran.stderr

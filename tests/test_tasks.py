@@ -61,7 +61,7 @@ def test_local_gsm8k_is_lm_evals_own_but_for_the_data(shots: int) -> None:
         prompts = contexts(ours, 5, shots)
     assert len(prompts) == 5
     assert prompts == contexts(own, 5, shots)
-    data_keys = {"dataset_path", "dataset_name", "dataset_kwargs", "metadata"}
+    data_keys = {"dataset_path", "dataset_name", "dataset_kwargs", "custom_dataset", "metadata"}
     mine, theirs = ours.dump_config(), own.dump_config()
     assert {k: v for k, v in mine.items() if k not in data_keys} == {
         k: v for k, v in theirs.items() if k not in data_keys
@@ -69,10 +69,12 @@ def test_local_gsm8k_is_lm_evals_own_but_for_the_data(shots: int) -> None:
     assert len(ours.eval_docs) == 1319
 
 
-def test_paths_with_spaces_and_quotes_are_read(made_data: Path) -> None:
-    odd = made_data.parent / 'an "odd" folder'
+@pytest.mark.parametrize("name", ['an "odd" folder', "da[1]ta", "what?*", "a::b"])
+def test_paths_with_odd_characters_are_read(name: str, made_data: Path) -> None:
+    odd = made_data.parent / name
     made_data.rename(odd)
     with tasks.local_data(odd) as local:
+        assert "gsm8k" not in local.missing
         task = tasks.make_manager(["gsm8k"], local, [], {}).load(["gsm8k"])["tasks"]["gsm8k"]
         assert len(task.eval_docs) == 3
 
@@ -113,6 +115,34 @@ def test_unsafe_tasks_need_their_flag(name: str) -> None:
     with pytest.raises(InputError, match="--confirm_run_unsafe_code"):
         tasks.check(manager, [name], tasks.LocalData(), unsafe_allowed=False)
     tasks.check(manager, [name], tasks.LocalData(), unsafe_allowed=True)
+
+
+def test_a_folder_named_like_a_task_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "humaneval").mkdir()
+    (tmp_path / "humaneval" / "other.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="--confirm_run_unsafe_code"):
+        tasks.check(index(LM_EVAL_TASKS / "humaneval"), ["humaneval"], tasks.LocalData(), unsafe_allowed=False)
+
+
+def test_yamls_are_tasks_by_their_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    manager, local = index(tasks.EMBEDDED), tasks.LocalData()
+    (tmp_path / "mine").mkdir()
+    for name in ("", "mine", "mine/*.yaml", "mine/a.yaml"):
+        with pytest.raises(InputError, match="Unknown task"):
+            tasks.check(manager, [name], local, unsafe_allowed=False)
+    (tmp_path / "mine" / "a.yaml").write_text("task: a\n")
+    for names in (["mine"], ["mine/*.yaml"], ["mine/a.yaml", "gsm8k_mini"]):
+        tasks.check(manager, names, local, unsafe_allowed=False)
+    with pytest.raises(InputError, match="must be the only task"):  # as lm-eval has it
+        tasks.check(manager, ["mine", "gsm8k_mini"], local, unsafe_allowed=False)
+
+
+def test_empty_names_are_left_out() -> None:
+    assert tasks.split("a, b,") == tasks.split(["a", "", "b"]) == ["a", "b"]
+    with pytest.raises(InputError, match="No task"):
+        tasks.split([" ,", ""])
 
 
 def test_groups_and_tags_stand_for_their_tasks(tmp_path: Path) -> None:

@@ -38,9 +38,6 @@ def installed() -> Iterator[Finding]:
         yield Finding("warning", "odb_dllm", f"{__version__} runs, {version} is what was installed", mend)
     for requirement in declared():
         yield package(requirement)
-    for requirement in requirements("lm_eval"):
-        if requirement.name == "datasets":
-            yield package(requirement)
 
 
 def declared(extra: str = "") -> list[Requirement]:

@@ -5,6 +5,7 @@ A family is a class with ``from_config(config) -> nn.Module``, a ``forward`` and
 theirs through the entry point group ``odb_dllm.models``, named by model_type.
 """
 
+import logging
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
@@ -12,13 +13,19 @@ from typing import Any
 from odb_dllm.errors import InputError, nearest
 from odb_dllm.models.llada import LLaDA
 
+logger = logging.getLogger(__name__)
 FAMILIES: dict[str, Any] = {"llada": LLaDA}
 
 
 @cache
 def all_families() -> dict[str, Any]:
     """Every known family: ours, then those of installed packages."""
-    found = {point.name: point.load() for point in entry_points(group="odb_dllm.models")}
+    found = {}
+    for point in entry_points(group="odb_dllm.models"):
+        try:
+            found[point.name] = point.load()
+        except Exception as error:  # another package's fault must not take our families away
+            logger.warning("Model family %r of another package could not be loaded: %r.", point.name, error)
     return {**found, **FAMILIES}
 
 

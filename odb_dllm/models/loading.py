@@ -28,6 +28,10 @@ DTYPES = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
+DTYPE_ALIASES = {
+    "double": "float64", "float": "float32", "half": "float16",
+    "fp64": "float64", "fp32": "float32", "fp16": "float16", "bf16": "bfloat16",
+}  # fmt: skip
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
 QUIET_BYTES = 256 * 2**20  # checkpoints below this load without a progress bar
@@ -133,10 +137,11 @@ def parse_device(device: str | torch.device | None) -> torch.device:
 
 
 def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
-    """The dtype by name or as it is; None for None and "auto"."""
-    if dtype in (None, "auto"):
+    """The dtype by name or as it is; None for None, "none" and "auto"."""
+    name = str(dtype).removeprefix("torch.").lower()
+    if name in ("none", "auto"):
         return None
-    name = str(dtype).removeprefix("torch.")
+    name = DTYPE_ALIASES.get(name, name)
     if name not in DTYPES:
         raise InputError(f"Unknown dtype {name!r}: {nearest(name, list(DTYPES))}.")
     return DTYPES[name]
@@ -265,7 +270,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase | None":
     kind = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else AutoTokenizer
     try:
         with held_stderr():
-            return kind.from_pretrained(str(folder))
+            return kind.from_pretrained(str(folder), trust_remote_code=False)
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:  # on a corrupt file the tokenizers library raises Exception, or panics

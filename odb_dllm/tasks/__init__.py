@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from glob import escape, glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,17 @@ from odb_dllm.tasks.rendering import LOCAL, LocalData, data_files, local_data, r
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
-__all__ = ["EMBEDDED", "LOCAL", "LocalData", "check", "leaves", "local_data", "make_manager", "render"]
+__all__ = ["EMBEDDED", "LOCAL", "LocalData", "check", "leaves", "local_data", "make_manager", "render", "split"]
 
 EMBEDDED = Path(__file__).parents[1] / "tiny" / "tasks"
+
+
+def split(names: str | list[Any]) -> list[str]:
+    """Names that are separated by commas, without spaces around them; raises ``InputError`` where there is none."""
+    listed = names.split(",") if isinstance(names, str) else [part for name in names for part in str(name).split(",")]
+    if not (found := [name.strip() for name in listed if name.strip()]):
+        raise InputError("No task: name one or several with --tasks; `odb-dllm ls tasks` lists all.")
+    return found
 
 
 def make_manager(names: list[str], local: LocalData, include: list[str], metadata: dict[str, Any]) -> "TaskManager":
@@ -45,9 +54,11 @@ def check(manager: "TaskManager", names: list[str], local: LocalData, *, unsafe_
     """Raise ``InputError`` for tasks that are unknown, lack sound data or packages, or run code unasked."""
     files: set[tuple[str, str | None]] = set()
     for name in names:
-        if name.endswith(".yaml") or Path(name).is_dir():
-            continue
         found = [known for known in manager.all_tasks if fnmatchcase(known, name)]
+        if not found and _names_files(name):
+            if len(names) > 1 and not name.endswith(".yaml"):
+                raise InputError(f"{name!r} is a folder, which must be the only task: name the YAMLs in it instead.")
+            continue
         if not found:
             raise InputError(f"Unknown task {name!r}: {_nearest(name, manager)}; `odb-dllm ls tasks` lists all.")
         for task in sorted({leaf for each in found for leaf in leaves(manager, each)}):
@@ -91,6 +102,11 @@ def _check_packages(task: str, path: Path) -> None:
     except Exception:
         # Whatever else is wrong with it, lm-eval meets again when it loads the task, and it is reported there.
         return
+
+
+def _names_files(name: str) -> bool:
+    """Whether a name stands for YAMLs: a folder of them, or a path or pattern that ends in .yaml."""
+    return bool(name) and bool(glob(name if name.endswith(".yaml") else f"{escape(name)}/*.yaml"))
 
 
 def leaves(manager: "TaskManager", name: str, above: tuple[str, ...] = ()) -> Iterator[str]:
