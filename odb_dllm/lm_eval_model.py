@@ -32,9 +32,9 @@ from odb_dllm.gen_kwargs import final_text, setting_of, task_values, until_of
 from odb_dllm.likelihood import log_likelihood
 from odb_dllm.models import family_class
 from odb_dllm.models.loading import (
-    EMBEDDED,
     DiffusionModel,
     find_folder,
+    is_hub_id,
     load_model,
     load_tokenizer,
     parse_device,
@@ -88,7 +88,7 @@ class ODBDiffusionLM(TemplateLM):
         super().__init__()
         self._given = {**({} if pretrained is None else {"pretrained": pretrained}), **given}
         self.arguments = args.parse(self._given)
-        if not _is_hub_id(self.arguments.pretrained):  # which is fetched when it is needed
+        if not is_hub_id(self.arguments.pretrained):  # which is fetched when it is needed
             _ = self.max_length  # a missing folder or bad config.json is told now
         self._target = parse_device(self.arguments.device)
         if self.arguments.device is None and self._target.type == "cpu":
@@ -377,12 +377,6 @@ class ODBDiffusionLM(TemplateLM):
         # The file is renamed when the run has ended: its name would point nowhere.
         given = {key: value for key, value in self._given.items() if key != "statistics"}
         return {"model_args": given, "odb_dllm": {"run": path.stem.removeprefix(statistics.UNFINISHED), **info}}
-
-
-def _is_hub_id(name: str) -> bool:
-    owner, slash, model = name.partition("/")
-    parts = bool(owner and slash and model) and "/" not in model and owner not in (".", "..", "~")
-    return parts and name not in EMBEDDED and not Path(name).expanduser().exists()
 
 
 def _device_was_defaulted() -> bool:

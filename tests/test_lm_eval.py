@@ -22,10 +22,10 @@ from random_model import write_model
 
 from odb_dllm import arguments, lm_eval_model
 from odb_dllm.errors import InputError
-from odb_dllm.gen_kwargs import cut, final_text, setting_of, until_of
+from odb_dllm.gen_kwargs import final_text
 from odb_dllm.lm_eval_model import ODBDiffusionLM
 from odb_dllm.models.loading import load_tokenizer
-from odb_dllm.sampler import Generation
+from odb_dllm.sampler import Generation, NonFiniteLogits
 from odb_dllm.statistics import read_rows
 
 QUESTIONS = [
@@ -216,61 +216,6 @@ def test_text_is_cut_at_until_before_special_tokens_are_stripped(adapter: ODBDif
     assert length == len(tokenizer.encode(kept, add_special_tokens=False))
 
 
-def test_until_is_a_string_or_a_list() -> None:
-    assert until_of({"until": "Q"}) == ("Q",)
-    assert until_of({"until": ["Q", "", "Q"], "stop": ["\n"]}) == ("Q", "\n")
-    assert until_of({}) == ()
-    assert cut("abc", ()) == "abc"
-    with pytest.raises(InputError, match="until must be"):
-        until_of({"until": [3]})
-
-
-def parsed(**given: Any) -> arguments.Arguments:
-    return arguments.parse({"pretrained": "x", "setting": "parallel", **given})
-
-
-@pytest.mark.parametrize(
-    ("given", "gen", "length"),
-    [
-        ({}, {}, 1024),
-        ({}, {"max_gen_toks": 250}, 256),
-        ({}, {"max_gen_toks": 256}, 256),
-        ({"block_length": 24, "gen_length": 48}, {"max_gen_toks": 9999}, 48),
-        ({"block_length": 64}, {"max_new_tokens": 65}, 128),
-        ({"gen_length": 64}, {"max_gen_toks": 1024}, 64),
-    ],
-)
-def test_canvas_from_gen_length_and_max_gen_toks(given: dict[str, Any], gen: dict[str, Any], length: int) -> None:
-    assert setting_of(parsed(**given), gen, {}, end_of_turn=False).gen_length == length
-
-
-def test_temperature_needs_do_sample() -> None:
-    def temperature(given: dict[str, Any], gen: dict[str, Any]) -> float:
-        return setting_of(parsed(**given), gen, {}, end_of_turn=False).temperature
-
-    assert temperature({}, {"temperature": 0.7}) == 0
-    assert temperature({}, {"temperature": 0.7, "do_sample": True}) == 0.7
-    assert temperature({}, {"temperature": 0.0, "do_sample": True}) == 0
-    assert temperature({"temperature": 0.3}, {"temperature": 0.7, "do_sample": True}) == 0.3
-
-
-def test_arguments_that_mean_nothing_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
-    for _ in range(2):
-        setting_of(parsed(), {"top_p": 0.123, "top_k": -1, "num_beams": 1}, {}, end_of_turn=False)
-    assert [record.getMessage().count("top_p=0.123") for record in caplog.records] == [1]
-
-
-def test_metadata_gives_stop_theta_guard_unless_arguments_do() -> None:
-    metadata = {"stop": ["Z"], "theta": 0.5, "eos_guard": True, "version": 3}
-    setting = setting_of(parsed(theta=0.8), {}, metadata, end_of_turn=True)
-    assert (setting.stop, setting.theta, setting.eos_guard, setting.end_of_turn) == (("Z",), 0.8, True, True)
-
-
-def test_a_preset_that_stops_at_eos_keeps_doing_so() -> None:
-    setting = setting_of(parsed(setting="streaming"), {}, {"stop": ["Z"], "theta": 0.5}, end_of_turn=False)
-    assert (setting.stop, setting.theta) == ("eos", 0.5)
-
-
 def test_requests_carry_their_task_and_come_back_in_order(folder: Path, task_folder: Path, canned: list[Any]) -> None:
     results = evaluate(
         task_folder,
@@ -377,6 +322,24 @@ def test_empty_contexts_begin_with_bos(adapter: ODBDiffusionLM, monkeypatch: pyt
     monkeypatch.setattr(adapter, "_loglikelihood_tokens", lambda requests, **_: seen.extend(requests))
     adapter.loglikelihood([Instance("loglikelihood", {}, ("", "yes"), 0)])
     assert seen[0][1] == [adapter._text_tokenizer().bos_token_id]
+
+
+def test_likelihoods_refuse_guidance(folder: Path) -> None:
+    guided = ODBDiffusionLM(pretrained=str(folder), setting="parallel", cfg_scale=1.0, device="cpu")
+    with pytest.raises(InputError, match="cfg_scale guides generation alone"):
+        guided._loglikelihood_tokens([(("a", "b"), [5], [6])])
+
+
+def test_a_likelihood_that_is_no_number_fails_alone(adapter: ODBDiffusionLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    def log_likelihood(model: Any, context: list[int], continuation: list[int], **_: Any) -> tuple[float, bool]:
+        if continuation == [7]:
+            raise NonFiniteLogits("the logits of a likelihood are NaN or infinite.")
+        return -1.0, False
+
+    monkeypatch.setattr(lm_eval_model, "log_likelihood", log_likelihood)
+    results = adapter._loglikelihood_tokens([(("a", "b"), [5], [token]) for token in (6, 7, 8)])
+    assert results == [(-1.0, False), (float("-inf"), False), (-1.0, False)]
+    assert [failure.index for failure in adapter.recorder.failures] == [1]
 
 
 def test_rolling_likelihood_is_refused(folder: Path, task_folder: Path) -> None:

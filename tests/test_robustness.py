@@ -45,6 +45,14 @@ def start(arguments: list[str], cwd: Path, limits: Callable[[], None] | None = N
     )
 
 
+def start_until_a_row(arguments: list[str], cwd: Path) -> "subprocess.Popen[str]":
+    process = start(arguments, cwd)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not any(p.stat().st_size for p in cwd.rglob("statistics_*")):
+        time.sleep(0.1)
+    return process
+
+
 def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
     out, err = process.communicate(timeout=300)
     assert "Traceback" not in err
@@ -80,10 +88,7 @@ def test_signals_leave_whole_rows(sent: signal.Signals, code: int, model: Path, 
     arguments = words(
         model, data, "--limit", "40", "--output_path", "out", args="setting=llada_baseline,gen_length=256"
     )
-    process = start(arguments, tmp_path)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not any(p.stat().st_size for p in tmp_path.rglob("statistics_*")):
-        time.sleep(0.1)
+    process = start_until_a_row(arguments, tmp_path)
     process.send_signal(sent)
     assert finish(process)[0] == code
     lines = only(tmp_path, "statistics_*").read_text().splitlines()
@@ -95,10 +100,7 @@ def test_a_killed_run_leaves_whole_rows(model: Path, data: Path, tmp_path: Path)
     arguments = words(
         model, data, "--limit", "40", "--output_path", "out", args="setting=llada_baseline,gen_length=256"
     )
-    process = start(arguments, tmp_path)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not any(p.stat().st_size for p in tmp_path.rglob("statistics_*")):
-        time.sleep(0.1)
+    process = start_until_a_row(arguments, tmp_path)
     process.kill()
     process.wait()
     assert len(read_rows(only(tmp_path, "statistics_*"))) >= 1

@@ -154,8 +154,7 @@ def find_folder(pretrained: str) -> Path:
     folder = Path(pretrained).expanduser()
     if pretrained and folder.is_dir():
         return folder
-    parts = pretrained.split("/")
-    if len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~") or folder.exists():
+    if not is_hub_id(pretrained):
         raise InputError(
             f"Model {pretrained!r} is no folder: give a folder with config.json and safetensors, a hub id such as "
             f"GSAI-ML/LLaDA-8B-Instruct, or {', '.join(EMBEDDED)}."
@@ -168,6 +167,13 @@ def find_folder(pretrained: str) -> Path:
         raise InputError(
             f"Model {pretrained!r} is no folder and could not be had from the hub: {_first_line(error)}"
         ) from None
+
+
+def is_hub_id(pretrained: str) -> bool:
+    """Whether a model's name means one on the hub: owner/name, and no path that exists here."""
+    owner, _, name = pretrained.partition("/")
+    known = pretrained in EMBEDDED or Path(pretrained).expanduser().exists()
+    return bool(owner and name) and "/" not in name and owner not in (".", "..", "~") and not known
 
 
 def read_config(folder: Path) -> dict[str, Any]:

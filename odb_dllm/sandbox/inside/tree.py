@@ -5,7 +5,7 @@ import sys
 
 from . import linux
 
-WORK = "/work"
+WORK = "/sample"
 _LIBRARIES = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo"]
 _STORES = ["/nix/store", "/gnu/store"]  # where those distributions keep every library
 DEVICES = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"]
