@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from random_model import write_model
@@ -137,6 +138,41 @@ def test_what_was_changed_is_not_installed(made: Path) -> None:
     file.write_text("{}\n")
     (made / "data/more").touch()
     assert "does not list, among them data/more" in refused(install(made, "target"))
+
+
+def test_links_are_not_followed(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "secret").write_text("not for the target")
+    (made / "data" / "linked").symlink_to(tmp_path / "elsewhere")
+    assert "holds links" in refused(install(made, str(tmp_path / "target")))
+    assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"files": []},
+        {"files": {"data/x": {}}},
+        {"made_for": None},
+        {"install": ["--index-url=x"]},
+        {"model": 5},
+        {"model": "../outside"},
+        {"model": "models/.."},
+    ],
+)
+def test_a_damaged_manifest_is_refused(damage: dict[str, Any], made: Path, tmp_path: Path) -> None:
+    manifest = json.loads((made / MANIFEST).read_text())
+    (made / MANIFEST).write_text(json.dumps(manifest | damage))
+    assert "is damaged" in refused(install(made, str(tmp_path / "target")))
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_folder_that_is_linked_must_be_copied_first(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "mbpp").symlink_to(tmp_path)
+    assert main(["bundle", "make", str(tmp_path / "out"), "--no-wheels", "--data", str(data)]) == 2
+    assert "holds the link 'mbpp' to a folder" in capsys.readouterr().err
 
 
 def test_another_machine_is_refused(made: Path) -> None:

@@ -159,6 +159,7 @@ def test_bad_configs(folder: Path, content: str | None, words: str) -> None:
     [
         ({"mask_token_id": "absent"}, "lacks the key 'mask_token_id'"),
         ({"mask_token_id": 256}, "outside the vocabulary"),
+        ({"mask_token_id": 255}, "must differ"),
         ({"d_model": 30}, "even head width"),
         ({"d_model": "wide"}, "wrong type"),
         ({"n_layers": 0}, "n_layers must lie between 1 and 1000"),

@@ -76,6 +76,18 @@ assert sys is None
 end = 1""",
     "fork": "import os\nif os.fork(): os._exit(0)\nassert False",
     "exec": "import os, sys; os.execv(sys.executable, [sys.executable, '-c', 'print(1)'])",
+    "ctypes under another name": """
+import _imp, importlib.machinery, os, sys
+folder = [path for path in sys.path if path.endswith('lib-dynload')][0]
+file = [name for name in os.listdir(folder) if name.startswith('_ctypes.')][0]
+for name in ('-ctypes', 'a.-ctypes', 'harmless'):
+    try: _imp.create_dynamic(importlib.machinery.ModuleSpec(name, None, origin=folder + '/' + file))
+    except ImportError as refused:
+        if 'sandbox' in str(refused): continue
+    raise AssertionError(name + ' was loaded')
+os._exit(0)
+""",
+    "frames of threads": "import os, sys; sys._current_frames(); os._exit(0)",
     "gc lists": """
 import gc, os
 from functools import partial
@@ -141,7 +153,7 @@ def neighbours(thing):
         try: yield from thing.__subclasses__()
         except TypeError: pass
 try: raise ValueError
-except ValueError as error: start = [error, sys._getframe(), object, sys.modules, globals(), sys._current_frames()]
+except ValueError as error: start = [error, sys._getframe(), object, sys.modules, globals()]
 queue = list(start)
 seen.update(map(id, (start, queue, seen, found)))
 while queue:

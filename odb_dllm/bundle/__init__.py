@@ -154,6 +154,8 @@ def _data_files(folder: Path | None) -> dict[str, Path]:
         return {}
     if not folder.is_dir():
         raise InputError(f"--data {str(folder)!r} is no folder.")
+    if links := [path for path in folder.rglob("*") if path.is_symlink() and not path.is_file()]:
+        raise InputError(f"--data {str(folder)!r} holds the link {links[0].name!r} to a folder: copy what it names.")
     files = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
     if not files:
         raise InputError(f"--data {str(folder)!r} is empty.")

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -45,13 +46,34 @@ def read_manifest(bundle: Path) -> dict[str, Any]:
     fields = {"format", "made_for", "wheels", "install", "model", "data", "files"}
     if not isinstance(manifest, dict) or manifest.get("format") != 1 or not fields <= manifest.keys():
         raise Refused(f"{path} is not the manifest of a bundle of format 1.")
+    if not _is_sound(manifest):
+        raise Refused(f"{path} is damaged: its fields are not what a bundle's are. Copy the bundle again.")
     return manifest
+
+
+def _is_sound(manifest: dict[str, Any]) -> bool:
+    """Whether the fields have the types that the rest relies on, and name nothing outside the bundle."""
+    made, files, install, model = (manifest[key] for key in ("made_for", "files", "install", "model"))
+    return (
+        isinstance(made, dict)
+        and {"python", "system", "machine"} <= made.keys()
+        and isinstance(files, dict)
+        and all(isinstance(about, dict) for about in files.values())
+        and all(type(about.get("bytes")) is int and type(about.get("sha256")) is str for about in files.values())
+        and isinstance(install, list)
+        and all(isinstance(name, str) and re.fullmatch(r"odb_dllm(\[[a-z,]*\])?(==[\w.+]+)?", name) for name in install)
+        and (model is None or (isinstance(model, str) and re.fullmatch(r"models/[\w.][\w.-]*", model) is not None))
+        and model not in ("models/.", "models/..")
+    )
 
 
 def verify(bundle: Path, manifest: dict[str, Any]) -> None:
     """Compare every file with its checksum; one that is missing, changed or not listed is refused."""
     listed = manifest["files"]
-    there = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if not path.is_dir()}
+    everything = list(bundle.rglob("*"))
+    if links := [path for path in everything if path.is_symlink()]:  # copying would follow them out of the bundle
+        raise Refused(f"The bundle holds links, which no bundle does, among them {links[0]}.")
+    there = {path.relative_to(bundle).as_posix() for path in everything if not path.is_dir()}
     if missing := sorted(set(listed) - there):
         raise Refused(f"The bundle is not whole: {len(missing)} of its files are missing, among them {missing[0]}.")
     if extra := sorted(there - set(listed) - {MANIFEST}):

@@ -60,8 +60,8 @@ def checkpoint(name: str) -> Iterator[Finding]:
         else:
             yield Finding("warning", "model", f"{error} It is downloaded when first used.", fetch)
         return
-    # A folder of one's own holds what its owner put there: no command restores it, but another model can be tried.
-    again = fetch if place == "hub cache" else f"odb-dllm doctor --model {next(iter(EMBEDDED))}"
+    # What a folder of one's own should hold only its owner knows.
+    again = fetch if place == "hub cache" else f"hf download <hub id> --local-dir {shlex.quote(str(folder))}"
     try:
         config = read_config(folder)
         with torch.device("meta"):

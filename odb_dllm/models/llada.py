@@ -95,6 +95,10 @@ class LLaDAConfig:
             )
         if self.n_heads % self.n_kv_heads:
             raise InputError(f"config.json: n_heads {self.n_heads} must be a multiple of n_kv_heads {self.n_kv_heads}.")
+        if self.mask_token_id == self.eos_token_id:
+            raise InputError(
+                f"config.json: mask_token_id and eos_token_id must differ, and both are {self.eos_token_id}."
+            )
         for key in ("mask_token_id", "eos_token_id"):
             if not 0 <= getattr(self, key) < self.vocab_size:
                 raise InputError(

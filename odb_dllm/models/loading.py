@@ -98,9 +98,10 @@ def load_model(
     check_tensors(network, files)
     tokenizer = load_tokenizer(folder)
     limit = network.config.vocab_size
-    if tokenizer is not None and len(tokenizer) > limit:
+    entries = 0 if tokenizer is None else max(tokenizer.get_vocab().values(), default=-1) + 1
+    if entries > limit:
         raise InputError(
-            f"The tokenizer in {folder} has {len(tokenizer)} entries, the model's vocabulary only {limit}: they do "
+            f"The tokenizer in {folder} has {entries} entries, the model's vocabulary only {limit}: they do "
             "not belong together."
         )
     load_weights(network, files, device_, dtype_)
@@ -114,7 +115,7 @@ def load_model(
         tokenizer=tokenizer,
         ids=TokenIds(network.config.mask_token_id, network.config.eos_token_id, _end_of_turn(tokenizer)),
         vocab_size=limit,
-        predictable=limit if tokenizer is None else len(tokenizer),
+        predictable=limit if tokenizer is None else entries,
         max_length=network.config.max_sequence_length,
     )
 
@@ -270,6 +271,8 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase | None":
     """The tokenizer in a folder; None where it has none."""
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         return None
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES if name != "tokenizer_config.json"):
+        raise InputError(f"The tokenizer in {folder} could not be loaded: there is a tokenizer_config.json alone.")
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     # The file alone says everything; AutoTokenizer would ask config.json for a model that transformers lacks.

@@ -9,12 +9,14 @@ announced raises :class:`SandboxError` and is not run.
 What ``passed`` means: the interpreter reached the end of the program and no statement raised, tests included,
 as in the reference scorer of HumanEval. The proof is a random token of 32 bytes that the program cannot name
 through frames, modules, closures, descriptors or the garbage collector (see ``inside/runner.py``). So printing,
-exiting early, writing to every descriptor or replacing builtins does not pass. Three things are not promised:
+exiting early, writing to every descriptor or replacing builtins does not pass. Four things are not promised:
 
 - a program may still satisfy tests in ways that Python allows, such as objects equal to everything or a thread
   that replaces the test's function; the reference scorer counts those too;
 - a program that breaks the interpreter's own memory safety (crafted bytecode, a bug of CPython) can read the
   token, and so score for itself; it remains confined, and no other sample is touched;
+- on Python 3.13 and later, a signal handler may change the variables of the hook that guards the token, and so
+  score for itself as well;
 - on machines where the description says OPEN, or names a missing layer, that much less is kept in.
 
 A program finds the standard library and nothing else, whatever is installed: extension modules such as numpy's

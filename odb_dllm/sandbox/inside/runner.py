@@ -56,6 +56,8 @@ def make_guard() -> Callable[[str, tuple[Any, ...]], None]:
             "gc.get_referents",
             "sys.settrace",
             "sys.setprofile",
+            "sys._current_frames",
+            "sys._current_exceptions",
             "sys.monitoring.register_callback",
             "sys.remote_exec",
             "cpython.PyInterpreterState_New",
@@ -65,7 +67,7 @@ def make_guard() -> Callable[[str, tuple[Any, ...]], None]:
     )
     modules = ("_ctypes", "_test", "_xx", "_interp")
     extensions = tuple({os.path.join(path, "") for path in sys.path if path})
-    starts, last, contains = str.startswith, str.rpartition, str.__contains__
+    starts, last, contains, swap = str.startswith, str.rpartition, str.__contains__, str.replace
     kind, text, refused, missing = type, str, PermissionError, ImportError
 
     def guard(event: str, arguments: tuple[Any, ...]) -> None:
@@ -73,9 +75,14 @@ def make_guard() -> Callable[[str, tuple[Any, ...]], None]:
             raise refused("not available in the sandbox")
         if event == "import":
             name, path = arguments[0], arguments[1]
-            if kind(name) is not text or starts(last(name, ".")[2], modules):
+            # To the loader, "-" in a name is "_"; and a file may be loaded under any name.
+            if kind(name) is not text or starts(swap(last(name, ".")[2], "-", "_"), modules):
                 raise missing("not available in the sandbox")
-            if path is not None and (kind(path) is not text or contains(path, "..") or not starts(path, extensions)):
+            if path is None:
+                return
+            if kind(path) is not text or contains(path, "..") or not starts(path, extensions):
+                raise missing("not available in the sandbox")
+            if starts(last(path, "/")[2], modules):
                 raise missing("not available in the sandbox")
 
     return guard
