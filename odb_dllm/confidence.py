@@ -42,15 +42,16 @@ def score_rows(
     return token[:, 0], log_confidence[:, 0], finite[:, 0]
 
 
-def gumbel(draw: Draw, positions: Sequence[int], columns: int, device: torch.device) -> Tensor:
-    """Noise for drawing at a temperature, float64 [len(positions), columns].
+def gumbel(rows: Sequence[tuple[Draw, int]], columns: int, device: torch.device) -> Tensor:
+    """Noise for drawing at a temperature, float64 [rows, columns]; a row is a draw and the position that it is for.
 
     ``argmax(logits - temperature * log(-log u))`` is the argmax of exp(logits) / (-log u) ** temperature. The
     noise is a function of the numbers in ``draw``, the position and the column, whatever else is in the batch.
     """
-    keys = [_key(draw, position) for position in positions]
-    uniform = _uniform(torch.tensor(keys, device=device), torch.arange(columns, device=device))
-    return -draw.temperature * torch.log(-torch.log(uniform))
+    keys = torch.tensor([_key(draw, position) for draw, position in rows], device=device)
+    temperature = torch.tensor([draw.temperature for draw, _ in rows], dtype=torch.float64, device=device)
+    uniform = _uniform(keys, torch.arange(columns, device=device))
+    return -temperature[:, None] * torch.log(-torch.log(uniform))
 
 
 def _key(draw: Draw, position: int) -> int:

@@ -1,10 +1,11 @@
 """The engine answers ``Forward`` requests: it owns the weights and the KV caches, and knows nothing of settings.
 
-Keys are cached after rotation, in the slots of their true positions. Tokens that are not stored go to the slots
-behind everything that is, so that attention reads one stretch of the cache and nothing is concatenated.
+Requests of different sequences are answered in one forward, padded to the longest. Keys are cached after rotation, in
+the slots of their true positions. Tokens that are not stored go to the slots behind everything that is, so that
+attention reads one stretch of the cache and nothing is concatenated.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,35 +20,67 @@ from odb_dllm.models.loading import DiffusionModel
 LOGITS_BYTES = {"cpu": 16 * 2**20, "cuda": 256 * 2**20}
 
 
-class KVCache:
-    """Static keys and values of one sequence, [layers, kv_heads, slots, head] each."""
+class Pool:
+    """Static keys and values for several sequences, [layers, rows, kv_heads, slots, head] each."""
 
-    def __init__(self, model: DiffusionModel, slots: int) -> None:
+    def __init__(self, model: DiffusionModel, rows: int, slots: int) -> None:
         layers, heads, width = model.kv_shape
         # Zeros, not empty: a slot that is masked still takes part with weight 0, and 0 * NaN is NaN.
-        self.keys = torch.zeros(layers, heads, slots, width, device=model.device, dtype=model.dtype)
+        self.keys = torch.zeros(layers, rows, heads, slots, width, device=model.device, dtype=model.dtype)
         self.values = torch.zeros_like(self.keys)
-        self.stored = 0  # one past the last slot that holds stored keys
+        self._free = list(range(rows))[::-1]
 
     @property
     def slots(self) -> int:
-        return self.keys.shape[2]
+        return self.keys.shape[3]
+
+    def open(self) -> "KVCache":
+        """Lend an empty row to a sequence."""
+        return KVCache(self, self._free.pop())
+
+    def close(self, cache: "KVCache") -> None:
+        """Take a row back, and clear it: what a failed sequence left there may not be finite."""
+        for part in (self.keys, self.values):
+            part[:, cache.row].zero_()
+        self._free.append(cache.row)
+
+
+@dataclass(eq=False)
+class KVCache:
+    """The keys and values of one sequence: a row of a pool."""
+
+    pool: Pool
+    row: int
+    stored: int = 0  # one past the last slot that holds stored keys
+
+    @property
+    def slots(self) -> int:
+        return self.pool.slots
+
+    def close(self) -> None:
+        self.pool.close(self)
+
+
+Asked = tuple[KVCache | None, Forward]
+Index = slice | Tensor
 
 
 @dataclass
 class CacheView:
-    """One forward's way into a cache: the slots that it writes, and how far it reads."""
+    """A batch's way into a pool: the slots that it writes, and how far it reads."""
 
-    cache: KVCache
-    slots: slice | Tensor  # of the fed tokens that are written
-    written: slice | Tensor  # which of the fed tokens those are
+    pool: Pool
+    rows: Index  # of the sequences, in the batch's order
+    put: tuple[Index, Index]  # rows and slots that are written
+    take: tuple[Index, Index]  # which rows and fed tokens of the batch those are
     read: int | None  # attend to slots [0, read); None: to the fed tokens themselves
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        keys, values = self.cache.keys[layer], self.cache.values[layer]
-        keys[:, self.slots] = k[:, self.written]
-        values[:, self.slots] = v[:, self.written]
-        return (k, v) if self.read is None else (keys[:, : self.read], values[:, : self.read])
+        """Write keys and values [b, kv_heads, n, head]; return those to attend to."""
+        keys, values = self.pool.keys[layer], self.pool.values[layer]
+        keys.transpose(1, 2)[self.put] = k.transpose(1, 2)[self.take]
+        values.transpose(1, 2)[self.put] = v.transpose(1, 2)[self.take]
+        return (k, v) if self.read is None else (keys[self.rows, :, : self.read], values[self.rows, :, : self.read])
 
 
 class Engine:
@@ -56,79 +89,145 @@ class Engine:
     def __init__(self, model: DiffusionModel) -> None:
         self.model = model
 
+    def pool(self, rows: int, slots: int) -> Pool:
+        """Allocate caches for ``rows`` sequences that are answered together."""
+        return Pool(self.model, rows, slots)
+
     def open(self, slots: int) -> KVCache | None:
-        """Allocate a cache for one sequence; None for 0 slots."""
-        return KVCache(self.model, slots) if slots else None
+        """Allocate a cache for one sequence alone; None for 0 slots."""
+        return self.pool(1, slots).open() if slots else None
 
     @torch.inference_mode()
-    def answer(self, requests: Sequence[tuple[KVCache | None, Forward]]) -> list[Prediction]:
+    def answer(self, requests: Sequence[Asked]) -> list[Prediction]:
         """Answer requests of different sequences; one copy brings all predictions to the host."""
-        packed = [self._score(forward, self._hidden(cache, forward)) for cache, forward in requests]
+        requests = [(cache if _uses_cache(forward) else None, forward) for cache, forward in requests]
+        groups: dict[Hashable, list[int]] = {}
+        for index, asked in enumerate(requests):
+            groups.setdefault(_kind(*asked), []).append(index)
+        order = [index for group in groups.values() for index in group]
+        packed = [self._batch([requests[index] for index in group]) for group in groups.values()]
         host = torch.cat(packed, dim=1).cpu().numpy()
-        ends = np.cumsum([len(forward.targets) for _, forward in requests])
-        return [
-            Prediction(part[0], part[1].copy().view(np.float64), part[2].astype(bool))
-            for part in np.split(host, ends[:-1], axis=1)
-        ]
+        ends = np.cumsum([len(requests[index][1].targets) for index in order])
+        answers: list[Prediction | None] = [None] * len(requests)
+        for index, part in zip(order, np.split(host, ends[:-1], axis=1), strict=True):
+            answers[index] = Prediction(part[0], part[1].copy().view(np.float64), part[2].astype(bool))
+        return [each for each in answers if each is not None]
 
-    def _hidden(self, cache: KVCache | None, forward: Forward) -> Tensor:
-        """Hidden states at the targets, [t, width], or [2, t, width] with and without guidance's condition."""
-        view, mask = self._attention(cache, forward)
-        rows = self._ints(target_rows(forward, self.model.network.shift))
-        positions = self._ints(forward.positions)
-        hidden = self.model.network(self._ints(forward.tokens), positions, view, mask)[rows]
-        if forward.guidance is None:
-            return hidden
-        free = self.model.network(self._ints(forward.guidance.tokens), positions, None, mask)[rows]
-        return torch.stack([hidden, free])
+    def _batch(self, asked: Sequence[Asked]) -> Tensor:
+        """Answer requests of one kind in one forward: token, log confidence's bits and finiteness, int64 [3, t]."""
+        forwards = [forward for _, forward in asked]
+        width = max(map(len, forwards))
+        view, mask = self._attention(asked, width)
+        rows = np.concatenate(
+            [i * width + target_rows(forward, self.model.network.shift) for i, forward in enumerate(forwards)]
+        )
+        positions = self._padded([forward.positions for forward in forwards], width)
+        tokens = self._padded([forward.tokens for forward in forwards], width)
+        at = self._ints(rows)
+        hidden = self.model.network(tokens, positions, view, mask).flatten(0, 1)[at]
+        if forwards[0].guidance is not None:
+            free = self._padded([forward.guidance.tokens for forward in forwards if forward.guidance], width)
+            hidden = torch.stack([hidden, self.model.network(free, positions, None, mask).flatten(0, 1)[at]])
+        return self._score(forwards, hidden)
 
-    def _attention(self, cache: KVCache | None, forward: Forward) -> tuple[CacheView | None, Tensor | None]:
-        """Place the fed tokens in the cache, and say who sees whom where that is not everyone."""
-        alone = not forward.sees and forward.branch is None
-        if cache is None or (alone and forward.store is None):
-            assert alone, "a forward that sees cached positions or has branches needs a cache"
-            return None, None
-        plan = place(forward, cache.stored, cache.slots)
-        cache.stored = plan.stored
-        view = CacheView(cache, self._index(plan.slots), self._index(plan.written), plan.read)
-        mask = None if plan.visible is None else torch.from_numpy(plan.visible).to(self.model.device)
-        return view, mask
+    def _attention(self, asked: Sequence[Asked], width: int) -> tuple[CacheView | None, Tensor | None]:
+        """Place the fed tokens in the caches, and say who sees whom where that is not everyone."""
+        plans: list[Placement] = []
+        for cache, forward in asked:
+            if cache is not None:
+                plans.append(place(forward, cache.stored, cache.slots))
+                cache.stored = plans[-1].stored
+        sizes = np.array([len(forward) for _, forward in asked])
+        if not plans or plans[0].read is None:
+            padded = None if (sizes == width).all() else np.arange(width) < sizes[:, None]
+            visible = None if padded is None else padded[:, None, None]
+        else:
+            visible = _visible(plans, sizes, width)
+        mask = None if visible is None else torch.from_numpy(visible).to(self.model.device)
+        return self._view([cache for cache, _ in asked if cache is not None], plans), mask
 
-    def _score(self, forward: Forward, hidden: Tensor) -> Tensor:
+    def _view(self, caches: list[KVCache], plans: list["Placement"]) -> CacheView | None:
+        if not plans:
+            return None
+        read = None if plans[0].read is None else max(plan.read or 0 for plan in plans)
+        rows = self._index(np.array([cache.row for cache in caches]))
+        if len(plans) == 1:  # slices copy without an index
+            put, take = self._index(plans[0].slots), self._index(plans[0].written)
+            return CacheView(caches[0].pool, rows, (rows, put), (slice(0, 1), take), read)
+        counts = [len(plan.slots) for plan in plans]
+        put_rows = np.repeat([cache.row for cache in caches], counts)
+        put_slots = np.concatenate([plan.slots for plan in plans])
+        take_tokens = np.concatenate([plan.written for plan in plans])
+        take_rows = np.repeat(np.arange(len(plans)), counts)
+        put_, take_ = self._ints(np.stack([put_rows, put_slots])), self._ints(np.stack([take_rows, take_tokens]))
+        return CacheView(caches[0].pool, rows, (put_[0], put_[1]), (take_[0], take_[1]), read)
+
+    def _score(self, forwards: Sequence[Forward], hidden: Tensor) -> Tensor:
         """Token, log confidence (its bits) and finiteness of each target, int64 [3, t]."""
-        model = self.model
-        rows = max(1, LOGITS_BYTES[model.device.type] // (model.vocab_size * hidden.element_size()))
-        labels = None if forward.labels is None else self._ints(forward.labels)
+        model, first_forward = self.model, forwards[0]
+        size = max(1, LOGITS_BYTES[model.device.type] // (model.vocab_size * hidden.element_size()))
+        drawn, labels = [], None
+        if first_forward.draw is not None:
+            drawn = [(forward.draw, int(at)) for forward in forwards for at in forward.targets[:, 1] if forward.draw]
+        if first_forward.labels is not None:
+            labels = self._ints(np.concatenate([forward.labels for forward in forwards if forward.labels is not None]))
         parts = []
-        for first in range(0, len(forward.targets), rows):
-            chunk = slice(first, first + rows)
-            noise = None
-            if forward.draw is not None:
-                where = forward.targets[chunk, 1].tolist()
-                noise = gumbel(forward.draw, where, model.vocab_size, model.device)
-            if forward.guidance is None:
+        for first in range(0, hidden.shape[-2], size):
+            chunk = slice(first, first + size)
+            if first_forward.guidance is None:
                 logits = model.network.logits(hidden[chunk])
             else:
                 given, free = (model.network.logits(part[chunk]) for part in hidden)
-                logits = free + (forward.guidance.scale + 1) * (given - free)
+                logits = free + (first_forward.guidance.scale + 1) * (given - free)
             token, log_confidence, finite = score_rows(
                 logits,
                 mask=model.ids.mask,
                 vocabulary=model.predictable,
                 labels=None if labels is None else labels[chunk],
-                noise=noise,
+                noise=gumbel(drawn[chunk], model.vocab_size, model.device) if drawn else None,
             )
             parts.append(torch.stack([token, log_confidence.view(torch.int64), finite.long()]))
         return torch.cat(parts, dim=1) if parts else self._ints(np.empty((3, 0), np.int64))
 
+    def _padded(self, arrays: Sequence[Ints], width: int) -> Tensor:
+        """Arrays of up to ``width`` numbers as rows, int64 [b, width], zeros behind them."""
+        rows = np.zeros((len(arrays), width), np.int64)
+        for row, array in zip(rows, arrays, strict=True):
+            row[: len(array)] = array
+        return self._ints(rows)
+
     def _ints(self, array: Ints) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, np.int64)).to(self.model.device)
 
-    def _index(self, at: Ints) -> slice | Tensor:
+    def _index(self, at: Ints) -> Index:
         """Ascending neighbours as a slice, which copies without an index."""
         if len(at) and at[-1] - at[0] + 1 == len(at) and (np.diff(at) == 1).all():
             return slice(int(at[0]), int(at[-1]) + 1)
         return self._ints(at)
+
+
+def _uses_cache(forward: Forward) -> bool:
+    return bool(forward.sees) or forward.branch is not None or forward.store is not None
+
+
+def _kind(cache: KVCache | None, forward: Forward) -> Hashable:
+    """What requests must have in common to be answered in one forward."""
+    assert cache is not None or not _uses_cache(forward), "what is cached, or has branches, needs a cache"
+    reads = bool(forward.sees) or forward.branch is not None
+    guidance = None if forward.guidance is None else forward.guidance.scale
+    return id(cache and cache.pool), reads, guidance, forward.labels is None, forward.draw is None
+
+
+def _visible(plans: Sequence["Placement"], sizes: Ints, width: int) -> Bools | None:
+    """Which fed token of which sequence sees which slot, bool [b, 1, width, read]; None: everything."""
+    read = max(plan.read or 0 for plan in plans)
+    if (sizes == width).all() and all(plan.visible is None and plan.read == read for plan in plans):
+        return None
+    seen = np.zeros((len(plans), 1, width, read), bool)
+    for rows, plan, size in zip(seen[:, 0], plans, sizes, strict=True):
+        rows[:size, : plan.read] = True if plan.visible is None else plan.visible
+        rows[size:, 0] = True  # padding sees something, since a softmax over nothing is NaN
+    return seen
 
 
 @dataclass(frozen=True)

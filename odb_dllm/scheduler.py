@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from odb_dllm.contract import Forward, Prediction
-from odb_dllm.engine import Engine, KVCache
+from odb_dllm.engine import Engine, KVCache, Pool
 from odb_dllm.errors import InputError
 from odb_dllm.models.loading import DiffusionModel
 from odb_dllm.sampler import Generation, NonFiniteLogits, Watcher, capacity, sample
@@ -72,47 +72,58 @@ def run(
     """Run generations and yield (index of the request, result) as they finish.
 
     A generation whose logits are NaN or infinite has that error as its result; the others go on. Where memory
-    runs out, the generation admitted last starts again later, and fewer run at a time from then on.
+    runs out, those under way start again, and half as many run at a time from then on.
 
     Args:
         batch_size: generations that are under way at a time.
         on_event: called with an ``Event`` after each forward of each generation.
 
     Raises:
-        InputError: a request that the model cannot answer, before the first forward; memory for less than one.
+        InputError: a request that the model cannot answer, before the first forward; too little memory for one.
     """
     requests = list(requests)
     check(model, requests)
     engine = Engine(model)
     waiting = deque(enumerate(requests))
+    while waiting:
+        try:
+            yield from _run(engine, waiting, min(batch_size, len(waiting)), on_event)
+        except torch.OutOfMemoryError:
+            batch_size = _fewer(min(batch_size, len(waiting)), model)
+
+
+def _run(
+    engine: Engine, waiting: deque[tuple[int, Request]], batch_size: int, watch: Watcher | None
+) -> Iterator[tuple[int, Result]]:
+    """Run the waiting generations, so many at a time; those under way when memory runs out wait again."""
     running: list[_Running] = []
-    while waiting or running:
-        try:
+    slots = max(capacity(request.setting, len(request.prompt)) for _, request in waiting)
+    pool: Pool | None = None
+    try:
+        pool = engine.pool(batch_size, slots) if slots else None
+        while waiting or running:
             while waiting and len(running) < batch_size:
-                running.append(_admit(engine, *waiting[0], on_event))
-                waiting.popleft()
-        except torch.OutOfMemoryError:
-            batch_size = _room_for(len(running), model)
-        try:
-            finished = _round(engine, running)
-        except torch.OutOfMemoryError:
-            batch_size = _room_for(len(running) - 1, model)
-            last = running.pop()
-            waiting.appendleft((last.index, last.request))
-            del last  # and with it its cache
-            continue
-        yield from finished
+                running.append(_admit(engine, *waiting.popleft(), pool, watch))
+            yield from _round(engine, running)
+    except torch.OutOfMemoryError:
+        waiting.extendleft((each.index, each.request) for each in reversed(running))
+        running.clear()
+        pool = None  # the error's traceback holds this frame, which is not to hold the memory
+        raise
 
 
 def _round(engine: Engine, running: list[_Running]) -> list[tuple[int, Result]]:
     """Answer one group of those that wait, take out those that are finished, and return their results."""
-    # Refreshes are bound by compute and steps by memory: they are never answered together.
-    kind = "refresh" if any(each.forward.kind == "refresh" for each in running) else "step"
-    group = [each for each in running if each.forward.kind == kind]
+    # Refreshes are bound by compute and steps by memory: they are never answered together, the larger group goes first.
+    refreshing = [each for each in running if each.forward.kind == "refresh"]
+    stepping = [each for each in running if each.forward.kind == "step"]
+    group = max(refreshing, stepping, key=len)
     results = [(each, _advance(each, made)) for each, made in zip(group, _answer(engine, group), strict=True)]
     for each, result in results:
         if result is not None:
             running.remove(each)
+            if each.cache is not None:
+                each.cache.close()
     return [(each.index, result) for each, result in results if result is not None]
 
 
@@ -127,25 +138,25 @@ def _advance(each: _Running, prediction: Prediction) -> Result | None:
     return None
 
 
-def _room_for(count: int, model: DiffusionModel) -> int:
+def _fewer(count: int, model: DiffusionModel) -> int:
     """Memory has run out: return how many generations may run at a time from now on, and say so."""
-    if count < 1:
+    if count == 1:
         raise InputError(
             f"Memory on {model.device} does not suffice for one generation: use a shorter prompt or gen_length."
         )
     if model.device.type == "cuda":
         torch.cuda.empty_cache()
-    logger.warning("Memory on %s ran out: at most %d generations run at a time from now on.", model.device, count)
-    return count
+    logger.warning("Memory on %s ran out: at most %d generations run at a time from now on.", model.device, count // 2)
+    return count // 2
 
 
-def _admit(engine: Engine, index: int, request: Request, watch: Watcher | None) -> _Running:
+def _admit(engine: Engine, index: int, request: Request, pool: Pool | None, watch: Watcher | None) -> _Running:
     admitted = time.perf_counter()
     prompt = np.asarray(request.prompt, np.int64)
     sampler = sample(
         prompt, request.setting, request.stop, engine.model.ids.mask, sequence=request.sequence, watch=watch
     )
-    cache = engine.open(capacity(request.setting, len(prompt)))
+    cache = pool.open() if pool is not None and request.setting.cache != "none" else None
     return _Running(index, request, sampler, next(sampler), cache, admitted)
 
 

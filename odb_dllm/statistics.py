@@ -13,6 +13,8 @@ Per sample (``Row``), with seconds in float and lengths in tokens:
 - ``average_predicted_length``: mean over the blocks visited; None without adaptive length.
 - ``latency``: admission to finish. ``seconds``: time of the forwards, synchronised with the device, each
   shared out among the sequences of its batch by tokens fed; = ``refresh_seconds`` + ``step_seconds``.
+- ``wall_seconds``: wall time of the run since its previous sample; those of all samples add up to the run's, also
+  where several runs, the earlier ones interrupted, made them.
 
 In total (``Totals``) every rate is a ratio of sums, so neither ``--limit`` nor one short answer skews it:
 ``tokens_per_second`` = all tokens / wall time, ``tokens_per_forward`` = all decode lengths / all forwards.
@@ -24,7 +26,7 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -66,6 +68,7 @@ class Row:
     seconds: float
     refresh_seconds: float
     step_seconds: float
+    wall_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -274,6 +277,7 @@ class Recorder:
         self.wall_seconds = 0.0
         self._writer = None if path is None else Writer(path)
         self._tokens = self._nfe = 0
+        self._told = 0.0  # wall seconds of the rows so far
 
     def timed(self, results: Iterator[T]) -> Iterator[T]:
         """Pass results on; the time that each takes to come is wall time, the caller's in between is not."""
@@ -288,6 +292,8 @@ class Recorder:
             yield result
 
     def add(self, row: Row) -> None:
+        row = replace(row, wall_seconds=self.wall_seconds - self._told)
+        self._told = self.wall_seconds
         self.rows.append(row)
         self._tokens += row.tokens
         self._nfe += row.nfe

@@ -45,18 +45,18 @@ def test_partial_refresh_in_place(model: DiffusionModel) -> None:
     cache = engine.open(40)
     engine.answer([(cache, whole(tokens, 10, store=(0, 24)))])
     assert cache is not None
-    before = cache.keys.clone()
+    before = cache.pool.keys[:, 0].clone()
     changed = tokens.copy()
     changed[10:14] = [1, 2, 3, 4]
     part = Forward("refresh", changed[10:], np.arange(10, 24), targets(15, 23), 24, sees=((0, 10),), store=(10, 24))
     (prediction,) = engine.answer([(cache, part)])
-    assert torch.equal(cache.keys[:, :, :10], before[:, :, :10])  # the prompt's are as they were
-    assert not torch.equal(cache.keys[:, :, 10:24], before[:, :, 10:24])
+    assert torch.equal(cache.pool.keys[:, 0][:, :, :10], before[:, :, :10])  # the prompt's are as they were
+    assert not torch.equal(cache.pool.keys[:, 0][:, :, 10:24], before[:, :, 10:24])
     # In layer 0, K/V depend on the token and position alone: there the partial refresh equals a full one.
     full = engine.open(40)
     engine.answer([(full, whole(changed, 10, store=(0, 24)))])
     assert full is not None
-    assert torch.allclose(cache.keys[0], full.keys[0], atol=1e-12)
+    assert torch.allclose(cache.pool.keys[:, 0][0], full.pool.keys[0, 0], atol=1e-12)
     # A step sees what the partial refresh stored.
     step = Forward("step", changed[16:20], np.arange(16, 20), targets(17), 24, sees=((0, 16), (20, 24)))
     stale = engine.open(40)
@@ -141,10 +141,10 @@ def test_branches_leave_the_cache_as_it_is(model: DiffusionModel) -> None:
     cache = engine.open(40)
     engine.answer([(cache, whole(tokens, 10, store=(0, 24)))])
     assert cache is not None
-    before = cache.keys[:, :, :24].clone()
+    before = cache.pool.keys[:, 0][:, :, :24].clone()
     block = np.array([5, 6, MASK, MASK])
     engine.answer([(cache, branched([block, block]))])
-    assert torch.equal(cache.keys[:, :, :24], before)
+    assert torch.equal(cache.pool.keys[:, 0][:, :, :24], before)
 
 
 def test_unstored_tokens_go_behind_what_is_stored() -> None:
@@ -219,20 +219,20 @@ def test_logits_that_are_no_numbers_are_reported(bad: float) -> None:
 
 def test_noise_depends_on_its_key_alone() -> None:
     draw, cpu = Draw(1.0, seed=1, sequence=2, forward=3), torch.device("cpu")
-    rows = gumbel(draw, [10, 11, 12], 500, cpu)
-    assert torch.equal(rows[1], gumbel(draw, [11], 500, cpu)[0])
+    rows = gumbel([(draw, at) for at in (10, 11, 12)], 500, cpu)
+    assert torch.equal(rows[1], gumbel([(draw, 11)], 500, cpu)[0])
     assert not torch.equal(rows[0], rows[1])
     for other in (Draw(1.0, 2, 2, 3), Draw(1.0, 1, 3, 3), Draw(1.0, 1, 2, 4)):
-        assert not torch.equal(gumbel(other, [10], 500, cpu), rows[:1])
+        assert not torch.equal(gumbel([(other, 10)], 500, cpu), rows[:1])
 
 
 def test_noise_is_gumbel() -> None:
     """Mean is Euler's constant, variance pi^2 / 6, and drawn tokens follow the softmax."""
-    noise = gumbel(Draw(1.0, 0, 0, 0), range(200), 1000, torch.device("cpu"))
+    noise = gumbel([(Draw(1.0, 0, 0, 0), at) for at in range(200)], 1000, torch.device("cpu"))
     assert abs(float(noise.mean()) - 0.5772) < 0.01
     assert abs(float(noise.var()) - 1.6449) < 0.02
     logits = torch.log(torch.tensor([0.5, 0.3, 0.2, 0.0]))
-    draws = (logits + gumbel(Draw(1.0, 5, 0, 0), range(4000), 4, torch.device("cpu"))).argmax(-1)
+    draws = (logits + gumbel([(Draw(1.0, 5, 0, 0), at) for at in range(4000)], 4, torch.device("cpu"))).argmax(-1)
     shares = torch.bincount(draws, minlength=4) / 4000
     assert torch.allclose(shares, torch.tensor([0.5, 0.3, 0.2, 0.0]), atol=0.03)
 
@@ -286,3 +286,32 @@ def test_guidance_combines_two_canvases(model: DiffusionModel) -> None:
     plain = generate(model, [1, 2, 3], **options)
     assert generate(model, [1, 2, 3], cfg_scale=3.0, **options).tokens != plain.tokens
     assert generate(model, [1, 2, 3], cfg_scale=0.0, **options).tokens == plain.tokens
+
+
+def test_requests_answered_together_are_answered_as_alone(model: DiffusionModel) -> None:
+    """Refreshes and steps of sequences of other lengths, branches and whole canvases, in one call."""
+
+    def ask(engine: Engine, together: bool) -> list[Prediction]:
+        pool = engine.pool(3, 60)
+        caches = [pool.open() for _ in range(3)]
+        refreshes: list[Any] = [(cache, whole(canvas(), 10 + i, store=(0, 24))) for i, cache in enumerate(caches[:2])]
+        refreshes.append((None, whole(canvas()[:20], 10)))
+        block = np.array([5, 6, MASK, MASK])
+        steps = [(caches[0], branched([block, block])), (caches[1], branched([block])), (None, whole(canvas(), 12))]
+        if together:
+            return [*engine.answer(refreshes), *engine.answer(steps)]
+        return [engine.answer([each])[0] for each in [*refreshes, *steps]]
+
+    for one, other in zip(ask(Engine(model), True), ask(Engine(model), False), strict=True):
+        np.testing.assert_array_equal(one.token, other.token)
+        np.testing.assert_allclose(one.log_confidence, other.log_confidence, rtol=1e-9)
+
+
+def test_a_row_is_lent_again_as_if_new(model: DiffusionModel) -> None:
+    pool = Engine(model).pool(1, 30)
+    cache = pool.open()
+    pool.keys[:, 0] = float("nan")
+    cache.close()
+    again = pool.open()
+    assert again.stored == 0
+    assert not pool.keys.any()

@@ -1,8 +1,7 @@
 """The scheduler: many generations, one engine; what is under way beside a generation changes nothing in it."""
 
 from dataclasses import replace
-from typing import Any, ClassVar
-from weakref import WeakSet
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from checkpoints import small_checkpoint
 
 from odb_dllm import DiffusionModel, Event, Generation, InputError, NonFiniteLogits, get_setting
 from odb_dllm.benchmarks import resolve
-from odb_dllm.engine import Engine
+from odb_dllm.engine import Engine, Pool
 from odb_dllm.scheduler import Request, check, run
 
 NAMES = ("llada_baseline", "fast_dllm_baseline", "alp", "accept-jump", "jump-share", "streaming", "prefix-cache")
@@ -101,15 +100,12 @@ def test_a_failing_generation_names_its_request_and_the_others_go_on(model_of: A
 class Small(Engine):
     """An engine with memory for two caches."""
 
-    open_caches: ClassVar[WeakSet[Any]] = WeakSet()
     room = 2
 
-    def open(self, slots: int) -> Any:
-        if len(self.open_caches) >= self.room:
+    def pool(self, rows: int, slots: int) -> Pool:
+        if rows > self.room:
             raise torch.OutOfMemoryError("no room")
-        cache = super().open(slots)
-        self.open_caches.add(cache)
-        return cache
+        return super().pool(rows, slots)
 
 
 @pytest.mark.parametrize("room", [1, 2])
