@@ -1,6 +1,7 @@
-"""The embedded model: tokenizer, problems, shipped task and training script."""
+"""The embedded model: tokenizer, shipped tasks, weights and training script."""
 
 import json
+import random
 import re
 import subprocess
 import sys
@@ -9,12 +10,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 
-from odb_dllm.tiny import problems, tokenizer, train
+from odb_dllm import DiffusionModel
+from odb_dllm.tiny import problems
+from odb_dllm.tiny.training import tokenizer, train
+from odb_dllm.tiny.training.batches import BUCKETS, Batches, Encoder, _drill_share, _drills
+from odb_dllm.tiny.training.drills import drill
+from odb_dllm.tiny.training.measure import are_right, measure
+from odb_dllm.tiny.training.muon import orthogonalise
 
-ROOT = Path(problems.__file__).parent
-MODEL, TASK = ROOT / "model", ROOT / "tasks" / "gsm8k_mini"
-STEP = re.compile(r"(\d+)([-+*/])(\d+)=<<(\d+)([-+*/])(\d+)=(\d+)>>(\d+)")
+ROOT = Path(train.__file__).parents[1]
+MODEL = ROOT / "model"
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +29,6 @@ def tok():
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast.from_pretrained(MODEL)
-
-
-def read(name: str) -> list[dict[str, str]]:
-    return [json.loads(line) for line in (TASK / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -77,67 +80,40 @@ def test_chat_template(tok):
     )
 
 
-def test_generator_is_deterministic():
-    first, again, other = (list(islice(problems.Problems(seed, "train"), 50)) for seed in (3, 3, 4))
+@pytest.mark.parametrize("task", problems.MINIATURES)
+def test_problems_of_the_two_sides_differ(task):
+    seen = list(islice(problems.problems(task, 1, "train"), 3000))
+    test = problems.heldout(task, 200)
+    assert not {p.key for p in test} & {p.key for p in seen}
+    assert not {p.prompt for p in test} & {p.prompt for p in seen}
+    first, again, other = (list(islice(problems.problems(task, seed, "train"), 20)) for seed in (3, 3, 4))
     assert first == again != other
 
 
-def test_train_and_test_are_disjoint():
-    train_questions = {p.question for p in islice(problems.Problems(1, "train"), 20_000)}
-    test_questions = {p.question for p in islice(problems.Problems(1, "test"), 2_000)}
-    assert len(test_questions) > 1_900
-    assert not train_questions & test_questions
-
-
-def test_problems_are_right():
-    generated = [vars(p) for split in ("train", "test") for p in islice(problems.Problems(9, split), 500)]
-    for problem in generated + read("test") + read("train"):
-        *steps, last = problem["answer"].split("\n")
-        assert 1 <= len(steps) <= 3
-        for line in steps:
-            a, op, b, *inner, result = STEP.search(line).groups()
-            assert inner == [a, op, b, result]
-            exact = {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b), "/": int(a) / int(b)}[op]
-            assert exact == int(result)
-            assert 0 <= exact <= problems.LARGEST
-        assert last == f"#### {result}"
-        assert "{" not in problem["question"] + problem["answer"]
-        assert "|" not in problem["question"]
+SHIPPED = [each for each in problems.MINIATURES.values() if each.task != "gsm8k_mini"]
 
 
 def test_shipped_problems(tmp_path):
-    """The files are what the generator writes, and enough of them."""
-    assert len(read("test")) == 200
-    assert len(read("train")) == 8
-    problems.write_task(tmp_path)
-    for name in ("test.jsonl", "train.jsonl"):
-        assert (tmp_path / name).read_bytes() == (TASK / name).read_bytes()
+    """The files are what the generators write; gsm8k_mini's are those that the shipped weights were trained for."""
+    problems.write(tmp_path)
+    counts = {}
+    for each in SHIPPED:
+        for name in ("test", "train"):
+            written = (tmp_path / each.folder / f"{name}.jsonl").read_bytes()
+            assert written == (ROOT / "tasks" / each.folder / f"{name}.jsonl").read_bytes()
+        benchmark = each.folder.split("/")[0]
+        tests = (tmp_path / each.folder / "test.jsonl").read_text().splitlines()
+        assert len(set(tests)) == len(tests)
+        counts[benchmark] = counts.get(benchmark, 0) + len(tests)
+    assert counts == dict.fromkeys(("minerva_math_mini", "bbh_mini", "humaneval_mini", "mbpp_mini"), 1000)
 
 
-def test_task_renders_and_scores(tmp_path, monkeypatch):
-    """lm-eval loads the task from any folder, offline, and gives a right answer its point."""
-    evaluate, model = pytest.importorskip("lm_eval").simple_evaluate, pytest.importorskip("lm_eval.api.model")
-    from lm_eval.tasks import TaskManager
-
-    answers, asked = {p["question"]: p["answer"] for p in read("test")}, []
-
-    class Dummy(model.LM):
-        def generate_until(self, requests):
-            asked.extend(request.args[0] for request in requests)
-            known = [answers[text.split("Question: ")[-1].removesuffix("\nAnswer:")] for text in asked]
-            return [" " + answer if i else " #### 1000" for i, answer in enumerate(known)]
-
-        loglikelihood = loglikelihood_rolling = generate_until
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
-    manager = TaskManager(include_path=str(TASK.parent))
-    got = evaluate(Dummy(), tasks=["gsm8k_mini"], num_fewshot=2, limit=4, task_manager=manager, bootstrap_iters=0)
-    assert asked[0].count("Question: ") == 3
-    assert asked[0].endswith("\nAnswer:")
-    result = got["results"]["gsm8k_mini"]
-    assert result["exact_match,strict-match"] == result["exact_match,flexible-extract"] == 0.75
-    assert got["configs"]["gsm8k_mini"]["metadata"]["stop"] == ["Question:"]
+def test_answers_are_scored():
+    """The generators' own answers are right, others are not, programs among them."""
+    chosen = [next(problems.problems(task, 5, "test")) for task in problems.MINIATURES]
+    answers = [problem.answer for problem in chosen]
+    assert are_right(chosen, answers) == [True] * len(chosen)
+    assert are_right(chosen, [""] * len(chosen)) == [False] * len(chosen)
 
 
 def test_model_folder():
@@ -153,56 +129,91 @@ def test_model_folder():
         assert all(file.get_slice(k).get_dtype() == "BF16" for k in wanted)
 
 
-def test_model_answers_problems():
-    """The shipped weights are right about problems that they were not trained on, in few forwards."""
-    from safetensors.torch import load_file
-    from tokenizers import Tokenizer
+def test_model_answers_problems(tiny: DiffusionModel):
+    """The shipped weights are right about the problems that they were trained for, as they ship with gsm8k_mini."""
+    lines = (ROOT / "tasks" / "gsm8k_mini" / "test.jsonl").read_text().splitlines()[:24]
+    documents = [json.loads(line) for line in lines]
+    chosen = [
+        problems.Problem(d["question"], f"Question: {d['question']}\nAnswer:", f" {d['answer']}", d) for d in documents
+    ]
+    (score,) = measure(tiny, {"gsm8k_mini": chosen}, "jump-share", batch_size=8)
+    assert score.accuracy >= 22 / 24
+    assert score.nfe < 6
 
-    from odb_dllm.models.llada import LLaDA, LLaDAConfig
-    from odb_dllm.tiny.batches import Encoder
-    from odb_dllm.tiny.decode import measure
 
-    model = LLaDA(LLaDAConfig.from_dict(json.loads((MODEL / "config.json").read_text())))
-    model.load_state_dict(load_file(MODEL / "model.safetensors"))
+def test_prompts_and_answers_are_encoded_apart():
+    """As a generation begins behind an encoded prompt, whatever the answer's first characters are."""
     encoder = Encoder(Tokenizer.from_file(str(MODEL / "tokenizer.json")))
-    score = measure(model.float(), encoder, problems.heldout(212)[200:], [], length=96, threshold=0.9)
-    assert score.accuracy >= 11 / 12
-    assert score.forwards < 6
+    for task in problems.MINIATURES:
+        problem, examples = problems.heldout(task, 1)[0], problems.shots(task, 2)
+        ask, answer = encoder.pair(problem, examples)
+        text = "".join(p.prompt + p.answer + "\n\n" for p in examples)
+        assert ask == encoder(text + problem.prompt)
+        assert encoder.tokenizer.decode(ask + answer) == text + problem.prompt + problem.answer
 
 
-def test_rows_join_as_text_does():
-    """Prompts put together from encoded pieces are what the whole text encodes to."""
-    from tokenizers import Tokenizer
-
-    from odb_dllm.tiny.batches import Encoder
-
+def test_drills_are_right_and_their_results_known():
     encoder = Encoder(Tokenizer.from_file(str(MODEL / "tokenizer.json")))
-    examples, (problem,) = problems.shots(2), problems.heldout(1)
-    joined = [i for p in examples for part in (*encoder.pair(p), encoder.between) for i in part]
-    assert encoder.prompt(problem.question, examples) == joined + encoder.pair(problem)[0]
-    whole = problems.prompt(problem.question) + " " + problem.answer
-    assert encoder(whole) == [i for part in encoder.pair(problem) for i in part]
+    text, spans = drill(random.Random(0), 4000)
+    shown = re.findall(r"(\d+) ?(\+|-|\*|/|\\cdot|\\times) ?(\d+) ?= ?(?:<<.*?=)?(\d+)", text)
+    assert len(shown) > 150
+    for a, sign, b, c in shown:
+        a, b, c = int(a), int(b), int(c)
+        assert {"+": a + b, "-": a - b, "/": a / b if b else None}.get(sign, a * b) == c
+    assert {text[slice(*span)].isdigit() for span in spans} == {True}
+    (row,) = _drills(encoder, random.Random(0), BUCKETS[0], 1)
+    assert row.results
+    assert encoder.tokenizer.decode([row.ids[i] for i in row.results]).replace(" ", "").isdigit()
+
+
+def test_batches_depend_on_seed_and_number_alone():
+    made = [Batches(MODEL / "tokenizer.json", 3, 100, 2000, first) for first in (10, 12)]
+    assert torch.equal(made[0][3].tokens, made[1][1].tokens)
+    assert not torch.equal(made[0][3].target, made[0][4].target)
+    batch = made[0][0]
+    flat = batch.tokens.flatten()
+    trained = batch.where[batch.weight > 0]
+    assert (flat[trained] == 2).all()  # the mask token
+    assert not (batch.target[batch.weight > 0] == 2).any()
+
+
+def test_muon_makes_orthogonal():
+    x = torch.randn(3, 24, 16, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalise(x).float())
+    assert ((values > 0.6) & (values < 1.3)).all()
+    assert torch.equal(orthogonalise(x.mT).mT, orthogonalise(x))
 
 
 def test_training_resumes_exactly(tmp_path):
-    """Two steps at once, or one step and a resumed one, give the same weights."""
+    """Two steps at once, or one step and a resumed one, give the same weights; the last leg writes the checkpoint."""
     sizes = {"steps": 2, "tokens": 1500, "width": 32, "heads": 1, "layers": 1, "hidden": 32, "workers": 0}
 
-    def weights(name: str, until: int, resume: bool = False) -> dict[str, torch.Tensor]:
-        trainer = train.Trainer(train.Options(tmp_path / name, resume=resume, log_every=1, **sizes))
+    def trained(name: str, until: int, resume: bool = False) -> train.Trainer:
+        trainer = train.Trainer(train.Options(tmp_path / name, resume=resume, log_every=1, problems=1, **sizes))
         trainer.run(until)
         assert trainer.step == until
-        return trainer.model.state_dict()
+        return trainer
 
-    whole = weights("whole", 2)
-    weights("parts", 1)
-    resumed = weights("parts", 2, resume=True)
-    assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+    whole = trained("whole", 2).model.state_dict()
+    trained("parts", 1)
+    resumed = trained("parts", 2, resume=True)
+    assert all(torch.equal(whole[k], weights) for k, weights in resumed.model.state_dict().items())
     entry = json.loads((tmp_path / "whole" / "log.jsonl").read_text().splitlines()[0])
     assert entry["step"] == 1
     assert 0 < entry["loss"] < 1000
+
+    resumed.export()
+    card = (tmp_path / "parts" / "model" / "README.md").read_text()
+    assert "| mbpp_mini | jump-share | 1 |" in card
+    assert "2 steps of 1,500 tokens" in card
 
 
 def test_importing_the_package_leaves_training_out():
     code = "import sys, odb_dllm; sys.exit(any(m.startswith('odb_dllm.tiny.') for m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT.parents[1], check=False).returncode == 0
+
+
+def test_lessons_begin_with_equations():
+    shares = [_drill_share(step, 20_000) for step in (0, 1199, 1200, 9000, 10_000, 19_999)]
+    assert shares[:2] == [1.0, 1.0]
+    assert 0.15 > shares[2] > shares[3] > shares[4] == shares[5] == 0.0

@@ -49,7 +49,7 @@ def instances(
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
         try:
             task.build_all_requests(limit=limit, apply_chat_template=chat is not None, chat_template=chat)
-        except ValueError as error:  # among others, from drawing more examples than there are
+        except (ValueError, AssertionError) as error:  # among others, from drawing more examples than there are
             raise InputError(f"Task {task.config.task!r}: its split {chosen!r} cannot be asked: {error}.") from error
         found += task.instances
         splits[chosen] = None

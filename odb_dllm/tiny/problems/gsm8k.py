@@ -1,29 +1,25 @@
-"""Endless arithmetic word problems in GSM8K's format, with small non-negative numbers and one to three operations.
+"""Endless arithmetic word problems in GSM8K's format, with small non-negative numbers and one to seven operations.
 
-`Problems(seed, split)` yields `Problem(question, answer)`; the answer is a step per line with calculator annotations
-and a last line `#### n`. Train and test never share a problem: the hash of its story and numbers says on which side it
-is, so not even a problem that differs only in its names is on both.
-
-    python -m odb_dllm.tiny.problems        # writes the data of the gsm8k_mini task again
+The answer is a step per line with calculator annotations and a last line `#### n`. How each line is worded is drawn
+apart from the question, so that an answer cannot be foretold word by word; what is computed follows from the question.
 """
 
-import json
 import random
 import re
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import product
-from pathlib import Path
+from typing import Union
 
-from odb_dllm.tiny.stories import BOXES, CHAINS, NAMES_HER, NAMES_HIM, PLACES, STORIES, THINGS
+from odb_dllm.tiny.problems.problem import Problem
+from odb_dllm.tiny.problems.stories import BOXES, NAMES_HER, NAMES_HIM, ONE_STEP, PLACES, PLANTS, THINGS, TWO_STEPS
+from odb_dllm.tiny.problems.stories_more import CHAINS, FIRST, FOUR_STEPS, LAST, MIDDLE, ONLY, PLAIN, THREE_STEPS
 
 LARGEST = 99  # no number of a problem or of a step is larger
-TASK = Path(__file__).parent / "tasks" / "gsm8k_mini"
-TEST_SEED, SHOTS_SEED = 20_001, 10_001
-_TEST_SHARE = 16  # one story in this many, counted by hash, is a test problem
-_CHAIN_SHARE = 0.2
-_STEP = re.compile(r"\[(\w+)=(\w+)([-+*/])(\w+)\]")
+LARGEST_CHANGE = 30  # of a running quantity
+# How many steps, as often as listed; the share of problems up to four steps that are about a running quantity.
+_STEPS = [count for count, share in {1: 28, 2: 24, 3: 16, 4: 3, 5: 3, 6: 3, 7: 3}.items() for _ in range(share)]
+_CHAIN_SHARE = 0.4
+_PLAIN_SHARE = 0.35  # of sentences that only say what is done with the numbers
 _APPLY: dict[str, Callable[[int, int], float]] = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
@@ -31,174 +27,198 @@ _APPLY: dict[str, Callable[[int, int], float]] = {
     "/": lambda a, b: a / b,
 }
 
+# Alternatives, each a list of texts and further choices.
+Choice = list[list[Union[str, "Choice"]]]
+
+
+def _choice(text: str) -> Choice:
+    """Read ``x|y`` with ``(x|y)`` inside."""
+
+    def read(tokens: Iterator[str]) -> Choice:
+        found: Choice = [[]]
+        for token in tokens:
+            if token == ")":
+                break
+            if token == "|":
+                found.append([])
+            elif token:
+                found[-1].append(read(tokens) if token == "(" else token)
+        return found
+
+    return read(iter(re.split(r"([(|)])", text)))
+
+
+def _choose(choice: Choice, rng: random.Random) -> str:
+    """One of the wordings; all alternatives of a choice are equally likely."""
+    parts = choice[int(rng.random() * len(choice))]
+    return "".join([part if isinstance(part, str) else _choose(part, rng) for part in parts])
+
 
 @dataclass(frozen=True)
-class Problem:
-    """One word problem."""
+class _Step:
+    """One operation and the ways to say it."""
 
-    question: str
-    answer: str
-
-
-def prompt(question: str) -> str:
-    """The text that comes before the answer, as lm-eval's gsm8k renders it."""
-    return f"Question: {question}\nAnswer:"
+    name: str
+    left: str
+    operator: str
+    right: str
+    told: Choice
+    plain: Choice
 
 
 @dataclass(frozen=True)
 class _Story:
-    """A story, ready to be drawn from: wordings expanded, steps parsed."""
+    """A story, ready to be drawn from."""
 
+    key: str
     numbers: list[tuple[str, int, int, str | None]]  # name, low, high, the number or literal it is a multiple of
-    wordings: list[str]
-    answer: str  # a format string with the slots of the steps filled in
-    steps: list[tuple[str, str, str, str]]  # name, left, operator, right
-    final: str
+    question: Choice
+    steps: list[_Step]
 
-    def draw(self, rng: random.Random) -> dict[str, int] | None:
-        """Numbers for one problem, or None where they break a rule of the format."""
-        values: dict[str, int] = {}
-        for name, low, high, factor in self.numbers:
-            values[name] = rng.randint(low, high) * (_value(factor, values) if factor else 1)
-        if max(values.values()) > LARGEST:
-            return None
-        for name, left, operator, right in self.steps:
-            result = _APPLY[operator](_value(left, values), _value(right, values))
-            if result != int(result) or not 2 <= result <= LARGEST:
-                return None
-            values[name] = int(result)
-        return values
+    def draw(self, rng: random.Random) -> dict[str, int]:
+        """The numbers of one problem, drawn again where they break a rule of the format."""
+        while True:
+            values: dict[str, int] = {}
+            for name, low, high, factor in self.numbers:
+                values[name] = rng.randint(low, high) * (_value(factor, values) if factor else 1)
+            if max(values.values()) <= LARGEST and all(self._take(step, values) for step in self.steps):
+                return values
+
+    @staticmethod
+    def _take(step: _Step, values: dict[str, int]) -> bool:
+        """Add a step's result to the values; False where it is no number of the format (or one in the singular)."""
+        result = _APPLY[step.operator](_value(step.left, values), _value(step.right, values))
+        values[step.name] = int(result)
+        return result == int(result) and 2 <= result <= LARGEST
 
 
 def _value(name: str, values: dict[str, int]) -> int:
-    return values[name] if name in values else int(name)
+    return int(name) if name.isdigit() else values[name]
 
 
-def _shown(name: str, operator: str, left: str, right: str) -> str:
-    """One step as text: ``3+4=<<3+4=7>>7`` with slots in place of names."""
-    left, right = (part if part.isdigit() else "{" + part + "}" for part in (left, right))
-    return f"{left}{operator}{right}=<<{left}{operator}{right}={{{name}}}>>{{{name}}}"
-
-
-def _expand(text: str) -> list[str]:
-    """All wordings of a text with ``(x|y)`` choices."""
-    parts = re.split(r"\(([^()]*\|[^()]*)\)", text)
-    choices = [part.split("|") if i % 2 else [part] for i, part in enumerate(parts)]
-    return ["".join(chosen) for chosen in product(*choices)]
-
-
-def _parse(numbers: str, question: str, answer: str) -> _Story:
+def _parse(key: str, numbers: str, question: str, *steps: str) -> _Story:
     drawn = []
     for item in numbers.split():
         match = re.fullmatch(r"(\w)=(\d+)\.\.(\d+)(?:\*(\w+))?", item)
         assert match, f"not a number of a story: {item}"
-        drawn.append((match[1], int(match[2]), int(match[3]), match[4]))
-    steps = [(name, left, operator, right) for name, left, operator, right in _STEP.findall(answer)]
-    shown = _STEP.sub(lambda m: _shown(m[1], m[3], m[2], m[4]), answer)
-    return _Story(drawn, _expand(question), shown, steps, steps[-1][0])
+        low, high, factor = int(match[2]), int(match[3]), match[4]
+        drawn.append((match[1], low, high, factor))
+    return _Story(key, drawn, _choice(question), [_parse_step(step) for step in steps])
 
 
-_STORIES = [_parse(*story) for story in STORIES]
+def _parse_step(text: str) -> _Step:
+    match = re.fullmatch(r"(\w)=(\w+)([-+*/])(\w+) (.+?): (.+)", text)
+    assert match, f"not a step of a story: {text}"
+    name, left, operator, right, unit, sentence = match.groups()
+    return _Step(name, left, operator, right, _choice(sentence), _choice(PLAIN[operator].replace("@", unit)))
+
+
+_STORIES = {
+    count: [_parse(f"{count}.{index}", *story) for index, story in enumerate(stories)]
+    for count, stories in enumerate((ONE_STEP, TWO_STEPS, THREE_STEPS, FOUR_STEPS), start=1)
+}
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """A running quantity, ready to be drawn from."""
+
+    key: str
+    opening: Choice
+    events: dict[str, list[Choice]]  # by the sign of the change
+    question: Choice
+    told: Choice
+    plain: dict[str, Choice]
+
+
+_CHAINS = [
+    _Chain(
+        f"chain.{index}",
+        _choice(opening),
+        {"+": [_choice(text) for text in gains], "-": [_choice(text) for text in losses]},
+        _choice(question),
+        _choice(sentence),
+        {sign: _choice(PLAIN[sign].replace("@", unit)) for sign in "+-"},
+    )
+    for index, (opening, gains, losses, question, unit, sentence) in enumerate(CHAINS)
+]
+_ONLY, _FIRST, _MIDDLE, _LAST = (_choice(text) for text in (ONLY, FIRST, MIDDLE, LAST))
 _PEOPLE = [(name, ("she", "her", "her")) for name in NAMES_HER.split()]
 _PEOPLE += [(name, ("he", "him", "his")) for name in NAMES_HIM.split()]
-_THINGS, _BOXES, _PLACES = THINGS.split(), BOXES.split(), PLACES.split()
+_THINGS, _BOXES, _PLACES, _PLANTS = THINGS.split(), BOXES.split(), PLACES.split(), PLANTS.split()
 
 
 def _slots(rng: random.Random) -> dict[str, str]:
     """Names, pronouns, objects and places of one problem."""
     (a, (he, him, his)), (b, _), (c, _) = rng.sample(_PEOPLE, 3)
     things, stuff = rng.sample(_THINGS, 2)
+    plants, crops = rng.sample(_PLANTS, 2)
     boxes, box = rng.choice(_BOXES).split(":")
     words = {"A": a, "B": b, "C": c, "he": he, "him": him, "his": his, "He": he.capitalize()}
-    return words | {"things": things, "stuff": stuff, "boxes": boxes, "box": box, "place": rng.choice(_PLACES)}
+    words |= {"things": things, "stuff": stuff, "plants": plants, "crops": crops, "boxes": boxes, "box": box}
+    return words | {"place": rng.choice(_PLACES)}
 
 
-def _story(rng: random.Random) -> tuple[str, str, str]:
-    """(key, question, answer) of a story from the list."""
-    index = rng.randrange(len(_STORIES))
-    story = _STORIES[index]
-    values = story.draw(rng)
-    while values is None:
-        values = story.draw(rng)
-    slots = _slots(rng) | values
-    question = rng.choice(story.wordings).format_map(slots)
-    answer = f"{story.answer.format_map(slots)}\n#### {values[story.final]}"
-    return f"{index} {sorted(values.items())}", question, answer
+def _equation(left: int, operator: str, right: int, result: int, rng: random.Random) -> str:
+    """One step as GSM8K shows it, such as ``3+4=<<3+4=7>>7``; what commutes stands in either order."""
+    if operator in "+*" and rng.random() < 0.5:
+        left, right = right, left
+    return f"{left}{operator}{right}=<<{left}{operator}{right}={result}>>{result}"
 
 
-def _chain(rng: random.Random) -> tuple[str, str, str]:
-    """(key, question, answer) of a running quantity with one to three changes."""
-    index = rng.randrange(len(CHAINS))
-    opening, gains, losses, question, step = CHAINS[index]
-    slots = _slots(rng)
-    total = rng.randint(5, 40)
-    key, told, steps = [f"chain {index}", str(total)], [opening.format_map(slots | {"n": total})], []
+def _line(told: Choice, plain: Choice, equation: str, at: int, count: int, rng: random.Random) -> str:
+    """The sentence of step `at` of `count`, counted from 0, with slots for names."""
+    connective = _ONLY if count == 1 else _FIRST if at == 0 else _LAST if at == count - 1 else _MIDDLE
+    sentence = _choose(plain if rng.random() < _PLAIN_SHARE else told, rng)
+    return _choose(connective, rng) + sentence.replace("#", equation) + "."
+
+
+def _capital(text: str) -> str:
+    """The text as the beginning of a line."""
+    return text[0].upper() + text[1:]
+
+
+def _story(story: _Story, rng: random.Random) -> tuple[str, str, list[str], int]:
+    """Key, question, lines of the answer and result of a story from the lists."""
+    values, slots = story.draw(rng), _slots(rng)
+    question = _choose(story.question, rng).format_map(slots | values)
+    lines = []
+    for at, step in enumerate(story.steps):
+        numbers = _value(step.left, values), step.operator, _value(step.right, values), values[step.name]
+        text = _line(step.told, step.plain, _equation(*numbers, rng), at, len(story.steps), rng)
+        lines.append(_capital(text.format_map(slots | values)))
+    key = " ".join([story.key, *(str(values[name]) for name, *_ in story.numbers)])
+    return key, question, lines, values[story.steps[-1].name]
+
+
+def _chain(chain: _Chain, count: int, rng: random.Random) -> tuple[str, str, list[str], int]:
+    """The same of a running quantity with `count` changes, all by different numbers."""
+    total, slots, lines = rng.randint(5, 60), _slots(rng), []
+    key, told = [chain.key, str(total)], [_choose(chain.opening, rng).format_map(slots | {"n": total})]
+    changes: list[int] = []
     previous = None
-    for _ in range(rng.choice((1, 2, 2, 3, 3))):
-        up = total < 12 or (total < 60 and rng.random() < 0.5)
-        change = rng.randint(2, 20) if up else rng.randint(2, min(20, total - 2))
-        event = rng.choice([text for text in (gains if up else losses) if text != previous])
-        previous, sign = event, "+" if up else "-"
-        after = total + change if up else total - change
-        shown = f"{total}{sign}{change}=<<{total}{sign}{change}={after}>>{after}"
-        told.append(event.format_map(slots | {"k": change}))
-        steps.append(step.format_map(slots | {"sum": shown}))
-        key.append(f"{sign}{change}")
+    for at in range(count):
+        sign = "+" if total < 12 or (total < LARGEST - 25 and rng.random() < 0.5) else "-"
+        most = min(LARGEST_CHANGE, LARGEST - total if sign == "+" else total - 2)
+        changes.append(rng.choice([k for k in range(2, most + 1) if k not in changes]))
+        event = rng.choice([event for event in chain.events[sign] if event is not previous])
+        previous, after = event, total + changes[-1] if sign == "+" else total - changes[-1]
+        told.append(_choose(event, rng).format_map(slots | {"k": changes[-1]}))
+        equation = _equation(total, sign, changes[-1], after, rng)
+        lines.append(_capital(_line(chain.told, chain.plain[sign], equation, at, count, rng).format_map(slots)))
+        key.append(f"{sign}{changes[-1]}")
         total = after
-    told.append(question.format_map(slots))
-    return " ".join(key), " ".join(told), "\n".join([*steps, f"#### {total}"])
+    told.append(_choose(chain.question, rng).format_map(slots))
+    return " ".join(key), " ".join(told), lines, total
 
 
-def is_test(key: str) -> bool:
-    """Whether a problem (its story and numbers) is on the test side."""
-    return zlib.crc32(key.encode()) % _TEST_SHARE == 0
-
-
-class Problems:
-    """The problems of one split, ``"train"`` or ``"test"``, without end; the same seed gives the same ones."""
-
-    def __init__(self, seed: int | str, split: str) -> None:
-        if split not in ("train", "test"):
-            raise ValueError(f"split is 'train' or 'test', not {split!r}.")
-        self._rng = random.Random(f"{split} {seed}")
-        self._test = split == "test"
-
-    def __iter__(self) -> Iterator[Problem]:
-        return self
-
-    def __next__(self) -> Problem:
-        while True:
-            make = _chain if self._rng.random() < _CHAIN_SHARE else _story
-            key, question, answer = make(self._rng)
-            if is_test(key) == self._test:
-                return Problem(question, answer)
-
-
-def distinct(problems: Problems, count: int) -> list[Problem]:
-    """The first `count` problems with different questions."""
-    found: dict[str, Problem] = {}
-    while len(found) < count:
-        problem = next(problems)
-        found.setdefault(problem.question, problem)
-    return list(found.values())
-
-
-def heldout(count: int) -> list[Problem]:
-    """Test problems; the first 200 are those of the gsm8k_mini task."""
-    return distinct(Problems(TEST_SEED, "test"), count)
-
-
-def shots(count: int) -> list[Problem]:
-    """Worked examples for few-shot prompts, from the training side; the first 8 are those of the gsm8k_mini task."""
-    return distinct(Problems(SHOTS_SEED, "train"), count)
-
-
-def write_task(folder: Path = TASK) -> None:
-    """Write the shipped `test.jsonl` and `train.jsonl`."""
-    for name, problems in (("test", heldout(200)), ("train", shots(8))):
-        lines = [json.dumps({"question": p.question, "answer": p.answer}) + "\n" for p in problems]
-        (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    write_task()
+def draw(rng: random.Random) -> Problem:
+    """A word problem; its key is the kind of story and the numbers."""
+    count = rng.choice(_STEPS)
+    if count not in _STORIES or rng.random() < _CHAIN_SHARE:
+        key, question, lines, result = _chain(rng.choice(_CHAINS), count, rng)
+    else:
+        key, question, lines, result = _story(rng.choice(_STORIES[count]), rng)
+    answer = "\n".join([*lines, f"#### {result}"])
+    document = {"question": question, "answer": answer}
+    return Problem(key, f"Question: {question}\nAnswer:", f" {answer}", document)

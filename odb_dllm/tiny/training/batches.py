@@ -1,12 +1,17 @@
-"""Training batches: fresh problems, LLaDA's masking, no padding.
+"""Training batches: fresh problems of all benchmarks, LLaDA's masking, no padding.
 
 A row is a prompt followed by its answer, and end-of-text tokens up to the row's length: the response canvas simply
 takes what the prompt leaves of the row, so that the rows of a batch are equally long, attention needs no mask, and
-canvases of all lengths occur. Batch number i depends on the seed and i alone, whichever worker makes it.
+canvases of all lengths occur. Some rows are masked as LLaDA's are, at a rate t ~ U(0, 1) everywhere in the response;
+the others as a response looks while it is decoded: complete up to a block, masked at a rate within it, all masks behind
+it. At first all rows are equations, masked at their results, and for a while some are.
+
+Batch number i of a run depends on the seed and i alone, whichever worker makes it.
 """
 
 import random
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +20,21 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from odb_dllm.tiny.problems import Problem, Problems, prompt
-from odb_dllm.tiny.tokenizer import BOS, END_HEADER, END_OF_TURN, EOS, MASK, START_HEADER
+from odb_dllm.tiny.problems import MINIATURES, Problem, problems
+from odb_dllm.tiny.training.drills import drill
+from odb_dllm.tiny.training.tokenizer import BOS, END_HEADER, END_OF_TURN, EOS, MASK, START_HEADER
 
 LOWEST_RATE = 0.01  # of masking: below it, 1/t is nothing but noise
 TYPICAL_LENGTH = 64  # the loss is a sum over a row's tokens, in units of this many
-CHAT_SHARE = 0.04
+BLOCK = 32  # positions that are decoded together
+DECODING_SHARE = 0.6  # of the rows are masked as while decoding
+BEHIND_WEIGHT = 0.2  # of positions behind the block: how the answer goes on cannot be known, but how long it is
+# Arithmetic is learnt in a few hundred steps of nothing but equations, and hardly at all beside other tasks.
+DRILL_STEPS = 1200  # of equations alone
+DRILL_SHARE, DRILL_UNTIL = 0.15, 0.5  # of the rows after that, falling to none at this part of the run
+CHAT_SHARE = 0.03
+EMPTY_SHARE = 0.35  # of the rows that leave half of their canvas empty, this many are kept
+BETWEEN = "\n\n"  # worked examples
 
 
 @dataclass(frozen=True)
@@ -33,12 +47,10 @@ class Bucket:
 
 
 BUCKETS = (
-    Bucket(112, 0.30, (1.0, 0.0, 0.0)),
-    Bucket(144, 0.42, (1.0, 0.0, 0.0)),
-    Bucket(224, 0.13, (0.4, 0.6, 0.0)),
-    Bucket(320, 0.12, (0.4, 0.2, 0.4)),
-    Bucket(480, 0.024, (0.1, 0.4, 0.5)),
-    Bucket(1120, 0.006, (0.5, 0.25, 0.25)),
+    Bucket(160, 0.40, (1.0, 0.0, 0.0)),
+    Bucket(256, 0.36, (0.6, 0.4, 0.0)),
+    Bucket(448, 0.22, (0.35, 0.45, 0.2)),
+    Bucket(1120, 0.02, (0.4, 0.3, 0.3)),
 )
 
 
@@ -48,25 +60,30 @@ class Encoder:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self.eos, self.mask, self.turn_end = self(EOS)[0], self(MASK)[0], self(END_OF_TURN)[0]
-        self.between = [*self("\n"), *self("\n")]  # as they are encoded before a word
 
     def __call__(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
-    def pair(self, problem: Problem) -> tuple[list[int], list[int]]:
-        """Prompt and answer of a problem."""
-        return self(prompt(problem.question)), self(" " + problem.answer)
-
-    def prompt(self, question: str, examples: list[Problem]) -> list[int]:
-        """A prompt after some worked examples, as lm-eval joins them."""
-        before = [prompt(p.question) + " " + p.answer + "\n\n" for p in examples]
-        return self("".join(before) + prompt(question))
+    def pair(self, problem: Problem, examples: list[Problem]) -> tuple[list[int], list[int]]:
+        """Prompt, after worked examples as lm-eval joins them, and answer."""
+        before = "".join(p.prompt + p.answer + BETWEEN for p in examples)
+        return self(before + problem.prompt), self(problem.answer)
 
     def chat(self, problem: Problem, bare: bool) -> tuple[list[int], list[int]]:
         """A single user turn (the question, bare or as in a plain prompt) and the assistant's answer."""
-        content = problem.question if bare else prompt(problem.question)
-        head = f"{BOS}{START_HEADER}user{END_HEADER}\n\n{content}{END_OF_TURN}"
-        return self(f"{head}{START_HEADER}assistant{END_HEADER}\n\n"), [*self(problem.answer), self.turn_end]
+        content = problem.document.get("question", problem.prompt) if bare else problem.prompt
+        head = f"{BOS}{START_HEADER}user{END_HEADER}\n\n{content.strip()}{END_OF_TURN}"
+        return self(f"{head}{START_HEADER}assistant{END_HEADER}\n\n"), [*self(problem.answer.strip()), self.turn_end]
+
+
+@dataclass
+class Row:
+    """Token ids, and where the response and its end-of-text fill begin; ``results`` are masked in equations."""
+
+    ids: list[int]
+    response: int = 0
+    fill: int = 0
+    results: list[int] | None = None
 
 
 @dataclass
@@ -76,14 +93,14 @@ class Batch:
     tokens: Tensor  # int32 [rows, length]
     where: Tensor  # int64 [capacity], into tokens.flatten()
     target: Tensor  # int64 [capacity]
-    weight: Tensor  # float32 [capacity], 1/t over the rows
+    weight: Tensor  # float32 [capacity]
 
     def to(self, device: torch.device) -> "Batch":
-        moved = (getattr(self, f).to(device, non_blocking=True) for f in ("tokens", "where", "target", "weight"))
-        return Batch(*moved)
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
-    def pin_memory(self) -> "Batch":
-        return Batch(*(getattr(self, f).pin_memory() for f in ("tokens", "where", "target", "weight")))
+    def copy_(self, other: "Batch") -> None:
+        for field in fields(self):
+            getattr(self, field.name).copy_(getattr(other, field.name))
 
 
 class Batches(Dataset):
@@ -104,46 +121,25 @@ class Batches(Dataset):
         rng = random.Random(f"{self.seed} {step}")
         # A step holds the same number of tokens whatever its bucket, so rows' shares become steps' by their length.
         bucket = rng.choices(BUCKETS, [b.share * b.length for b in BUCKETS])[0]
-        rows = self._rows(rng, bucket, max(1, self.tokens // bucket.length))
-        return self._mask(rows, bucket.length, np.random.default_rng([self.seed, step]))
+        count = max(1, self.tokens // bucket.length)
+        drills = round(count * _drill_share(step, self.count))
+        rows = [*_drills(self.encoder, rng, bucket, drills), *_rows(self.encoder, rng, bucket, count - drills)]
+        return self._batch(rows, bucket.length, np.random.default_rng([self.seed, step]))
 
-    def _rows(self, rng: random.Random, bucket: Bucket, count: int) -> list[tuple[list[int], list[int]]]:
-        """`count` pairs of prompt and answer that fit the bucket."""
-        encoder, problems = self.encoder, Problems(f"{self.seed} {rng.random()}", "train")
-        assert encoder is not None
-        pool = [encoder.pair(next(problems)) for _ in range(2)]  # worked examples come from the rows before
-        rows: list[tuple[list[int], list[int]]] = []
-        while len(rows) < count:
-            problem = next(problems)
-            if rng.random() < CHAT_SHARE:
-                ask, answer = encoder.chat(problem, rng.random() < 0.5)
-            else:
-                ask, answer = encoder.pair(problem)
-                shots = rng.sample(pool, rng.choices((0, 1, 2), bucket.shots)[0])
-                pool = [*pool[-15:], (ask, answer)]
-                ask = [i for q, a in shots for part in (q, a, encoder.between) for i in part] + ask
-            if len(ask) + len(answer) < bucket.length:
-                rows.append((ask, answer))
-        return rows
-
-    def _mask(self, rows: list[tuple[list[int], list[int]]], length: int, rng: np.random.Generator) -> Batch:
-        """Mask every response at its own rate t; the rates are spread evenly over (0, 1)."""
+    def _batch(self, rows: list[Row], length: int, rng: np.random.Generator) -> Batch:
         encoder = self.encoder
         assert encoder is not None
         clean = np.full((len(rows), length), encoder.eos, np.int64)
-        response = np.ones((len(rows), length), bool)
-        for i, (ask, answer) in enumerate(rows):
-            clean[i, : len(ask) + len(answer)] = ask + answer
-            response[i, : len(ask)] = False
-        rate = (rng.permutation(len(rows)) + rng.random(len(rows)))[:, None] / len(rows)
-        rate = LOWEST_RATE + (1 - LOWEST_RATE) * rate
-        masked = response & (rng.random(clean.shape) < rate)
+        for line, row in zip(clean, rows, strict=True):
+            line[: len(row.ids)] = row.ids
+        weight = _weights(rows, length, rng)
+        masked = weight > 0
         where = np.flatnonzero(masked)
-        capacity = self.tokens // 2  # about half of all responses is masked, so this hardly ever cuts
+        capacity = self.tokens * 3 // 4  # more than this are hardly ever masked
         where = where[:capacity] if len(where) > capacity else where
         pad = (0, capacity - len(where))
         padded = np.concatenate([where, np.arange(pad[1])])  # weightless, so anywhere; but spread for the GPU's atomics
-        weight = np.broadcast_to(1 / rate, clean.shape).ravel()[where] / (len(rows) * TYPICAL_LENGTH)
+        weight = weight.ravel()[where] / (len(rows) * TYPICAL_LENGTH)
         return Batch(
             torch.from_numpy(np.where(masked, encoder.mask, clean).astype(np.int32)),
             torch.from_numpy(padded),
@@ -152,7 +148,75 @@ class Batches(Dataset):
         )
 
 
-def loader(batches: Batches, workers: int, pin: bool) -> DataLoader:
+def _weights(rows: list[Row], length: int, rng: np.random.Generator) -> np.ndarray:
+    """What each masked position counts in the loss, 0 where nothing is masked, float64 [rows, length]."""
+    offset = np.arange(length) - np.array([row.response for row in rows])[:, None]  # in the response
+    # Rates are spread evenly over (0, 1).
+    rate = (rng.permutation(len(rows)) + rng.random(len(rows)))[:, None] / len(rows)
+    rate = LOWEST_RATE + (1 - LOWEST_RATE) * rate
+    chosen = rng.random((len(rows), length)) < rate
+    everywhere = chosen * (offset >= 0) / rate
+
+    blocks = np.array([1 + (row.fill - row.response) // BLOCK for row in rows])
+    block = (offset - BLOCK * np.floor(blocks * rng.random(len(rows)))[:, None]) / BLOCK
+    inside, behind = (block >= 0) & (block < 1) & chosen, block >= 1
+    count = np.maximum(inside.sum(1, keepdims=True), 1)
+    decoding = inside * (TYPICAL_LENGTH / count) + behind * BEHIND_WEIGHT
+
+    weights = np.where(rng.random((len(rows), 1)) < DECODING_SHARE, decoding, everywhere)
+    for line, row in zip(weights, rows, strict=True):
+        if row.results is not None:
+            line[:] = 0.0
+            line[row.results] = 1.0
+    return weights
+
+
+def _drill_share(step: int, steps: int) -> float:
+    """The share of a step's rows that are equations."""
+    if step < min(DRILL_STEPS, steps // 10):
+        return 1.0
+    return DRILL_SHARE * max(0.0, 1 - step / (DRILL_UNTIL * steps))
+
+
+def _drills(encoder: Encoder, rng: random.Random, bucket: Bucket, count: int) -> list[Row]:
+    """Rows of equations, whose results are masked."""
+    rows = []
+    for _ in range(count):
+        text, spans = drill(rng, 2 * bucket.length)
+        encoding = encoder.tokenizer.encode(text, add_special_tokens=False)
+        starts = {first for span in spans for first in range(*span)}
+        results = [i for i, (first, _) in enumerate(encoding.offsets[: bucket.length]) if first in starts]
+        rows.append(Row(encoding.ids[: bucket.length], results=results))
+    return rows
+
+
+def _rows(encoder: Encoder, rng: random.Random, bucket: Bucket, count: int) -> list[Row]:
+    """Prompts and answers that fit the bucket."""
+    sources = {task: problems(task, f"{rng.random()}", "train") for task in MINIATURES}
+    recent: dict[str, list[Problem]] = {task: [next(sources[task]) for _ in range(2)] for task in MINIATURES}
+    rows: list[Row] = []
+    for task in _endless(rng):
+        if len(rows) == count:
+            break
+        problem, earlier = next(sources[task]), recent[task]
+        if rng.random() < CHAT_SHARE:
+            ask, answer = encoder.chat(problem, rng.random() < 0.5)
+        else:
+            ask, answer = encoder.pair(problem, rng.sample(earlier, rng.choices((0, 1, 2), bucket.shots)[0]))
+            recent[task] = [*earlier[-7:], problem]
+        full = len(ask) + len(answer)
+        if full < bucket.length and (full > bucket.length // 2 or rng.random() < EMPTY_SHARE):
+            rows.append(Row(ask + answer, len(ask), full))
+    return rows
+
+
+def _endless(rng: random.Random) -> Iterator[str]:
+    """Tasks, by their shares."""
+    while True:
+        yield from rng.choices(list(MINIATURES), [each.share for each in MINIATURES.values()], k=256)
+
+
+def loader(batches: Batches, workers: int) -> DataLoader:
     """The batches in order, made ahead by worker processes."""
     ahead = 6 if workers else None
-    return DataLoader(batches, batch_size=None, num_workers=workers, pin_memory=pin, prefetch_factor=ahead)
+    return DataLoader(batches, batch_size=None, num_workers=workers, prefetch_factor=ahead)

@@ -1,9 +1,9 @@
-"""Train the embedded model's tokenizer: byte-level BPE of 4,096 entries, digits single, with LLaDA's special tokens.
+"""Train the embedded model's tokenizer: byte-level BPE of 2,048 entries, digits single, with LLaDA's special tokens.
 
-    python -m odb_dllm.tiny.tokenizer --corpus FOLDER [FOLDER ...] --out odb_dllm/tiny/model
+    python -m odb_dllm.tiny.training.tokenizer --corpus FOLDER [FOLDER ...] --out odb_dllm/tiny/model
 
-The folders hold general English and Python (.txt, .md, .rst, .html, .py, .pod; gzipped or plain); a little text of
-the problem generator is added, so that the words of the problems are single tokens.
+The folders hold general English and Python (.txt, .md, .rst, .html, .py, .pod; gzipped or plain), so that any text is
+encoded well enough; the problems of the miniature benchmarks are added, so that their words are single tokens.
 """
 
 import argparse
@@ -17,9 +17,9 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from odb_dllm.tiny.problems import Problems, prompt
+from odb_dllm.tiny.problems import MINIATURES, problems
 
-ENTRIES = 4096
+ENTRIES = 2048
 BOS, EOS, MASK = "<|startoftext|>", "<|endoftext|>", "<|mdm_mask|>"
 START_HEADER, END_HEADER, END_OF_TURN = "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"
 SPECIAL = [BOS, EOS, MASK, START_HEADER, END_HEADER, END_OF_TURN, "[CLS]", "[gMASK]"]
@@ -60,12 +60,13 @@ def corpus(folders: list[Path], characters: int, seed: int = 0) -> Iterator[str]
 
 
 def problem_texts(count: int) -> Iterator[str]:
-    """Problems of the training side; their answers more often, for the names that lines begin with."""
-    problems = Problems("tokenizer", "train")
-    for _ in range(count):
-        problem = next(problems)
-        yield f"{prompt(problem.question)} {problem.answer}"
-        yield "\n".join([problem.answer] * 8)
+    """Problems of the training side, in the proportions in which they are trained on."""
+    shares = sum(each.share for each in MINIATURES.values())
+    for task, miniature in MINIATURES.items():
+        source = problems(task, "tokenizer", "train")
+        for _ in range(int(count * miniature.share / shares)):
+            problem = next(source)
+            yield problem.prompt + problem.answer
 
 
 def train(texts: Iterator[str], entries: int = ENTRIES) -> Tokenizer:
@@ -109,8 +110,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", type=Path, nargs="+", required=True, help="folders of English and Python text")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--characters", type=int, default=20_000_000, help="of the folders, in all")
-    parser.add_argument("--problems", type=int, default=20_000, help="problems added to the text")
+    parser.add_argument("--characters", type=int, default=3_000_000, help="of the folders, in all")
+    parser.add_argument("--problems", type=int, default=100_000, help="problems added to the text")
     args = parser.parse_args()
     texts = [*corpus(args.corpus, args.characters), *problem_texts(args.problems)]
     save(train(iter(texts)), args.out)

@@ -1,0 +1,150 @@
+"""Tracking shuffled objects: what everybody has after each swap."""
+
+import random
+from dataclasses import dataclass
+
+from odb_dllm.tiny.problems.bbh_words import NAMES, Wording, Worked, listed, wordings, words
+
+_LETTERS = "ABCDE"
+# By people: how often 2, 3, 4 ... swaps occur.
+_SWAPS = {3: (28, 24, 18, 12, 10, 8), 4: (34, 28, 20, 12, 6), 5: (46, 32, 22)}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is swapped: how that is told, asked and listed."""
+
+    name: str
+    opening: Wording
+    holds: str  # who has what at the start
+    swap: str
+    ends: str
+    option: str
+    objects: list[str]
+
+
+_COLORS = words("red blue green black white pink brown gold purple orange gray")
+KINDS = [
+    Kind(
+        "balls",
+        Wording("{people} are playing (a game|with balls)."),
+        "{p} has a {o} ball",
+        "swap balls",
+        "{p} has the",
+        "{o} ball",
+        [color for color in _COLORS if color != "orange"],
+    ),
+    Kind(
+        "gifts",
+        Wording("{people} are (swapping gifts|at a party)."),
+        "{p} gets a {o} box",
+        "swap gifts",
+        "{p} has the",
+        "{o} box",
+        [color for color in _COLORS if color != "orange"],
+    ),
+    Kind(
+        "books",
+        Wording("{people} each (buy|borrow) a book."),
+        "{p} has the {o}",
+        "swap books",
+        "{p} has the",
+        "{o}",
+        words("atlas novel diary comic saga primer manual story reader guide"),
+    ),
+    Kind(
+        "dancers",
+        Wording("{people} are (at a dance|dancing)."),
+        "{p} dances with {o}",
+        "switch partners",
+        "{p} dances with",
+        "{o}",
+        words("Lola Rita Karl Hugo Ivan Olga Vera Yuri Zoe Carlos"),
+    ),
+    Kind(
+        "players",
+        Wording("{people} (are on|play for) a soccer team."),
+        "{p} is the {o}",
+        "trade positions",
+        "{p} is the",
+        "{o}",
+        words("striker keeper winger captain sweeper defender forward reserve"),
+    ),
+    Kind(
+        "seats",
+        Wording("{people} (sit on|have) colored chairs."),
+        "{p} has the {o} chair",
+        "change seats",
+        "{p} has the",
+        "{o} chair",
+        _COLORS,
+    ),
+]
+
+_FIRST = wordings(
+    "(First|Initially) {a} and {b} (swap|trade|switch), (so|now) {state}.",
+    "{a} (swaps|trades|switches) with {b}: {state}.",
+    "(One|A) swap of {a} and {b} (gives|makes) {state}.",
+    "{a} and {b} (begin|start): {state}.",
+)
+_THEN = wordings(
+    "(Then|Next) {a} and {b} (swap|trade|switch), (so|now) {state}.",
+    "{a} (swaps|trades|switches) with {b}: {state}.",
+    "(Another|A) swap of {a} and {b} (gives|makes) {state}.",
+    "{a} and {b} (follow|continue): {state}.",
+)
+_END = wordings(
+    "{p} (ends|finishes) with {o}, (which|that) is {letter}.",
+    "(For|With) {p} (that is|it is) {o}, or {letter}.",
+    "(At the end|Finally), {p}: {o}, (listed|given) as {letter}.",
+)
+
+
+def _swaps(rng: random.Random, people: int) -> list[tuple[int, int]]:
+    """Pairs, no pair twice in a row."""
+    chosen: list[tuple[int, int]] = []
+    number = rng.choices(range(2, 2 + len(_SWAPS[people])), _SWAPS[people])[0]
+    while len(chosen) < number:
+        a, b = rng.sample(range(people), 2)
+        if not chosen or {a, b} != set(chosen[-1]):
+            chosen.append((a, b))
+    return chosen
+
+
+def _told(rng: random.Random, kind: Kind, names: list[str], objects: list[str], swaps: list[tuple[int, int]]) -> str:
+    """Who has what, and the swaps, as the prompt tells them."""
+    opening = kind.opening.draw(rng, people=listed(names))
+    start = listed([kind.holds.format(p=p, o=o) for p, o in zip(names, objects, strict=True)])
+    when = ["First", *["Then"] * (len(swaps) - 2), "Finally"]
+    events = [f"{w}, {names[a]} and {names[b]} {kind.swap}." for w, (a, b) in zip(when, swaps, strict=True)]
+    return f"{opening} At the start, {start}. {' '.join(events)}"
+
+
+def make(rng: random.Random) -> Worked:
+    """Three to five people and two to seven swaps, fewer where there are more people."""
+    people = rng.choices((3, 4, 5), (50, 30, 20))[0]
+    kind = rng.choice(KINDS)
+    names, objects = rng.sample(NAMES, people), rng.sample(kind.objects, people)
+    swaps, asked = _swaps(rng, people), rng.randrange(people)
+    told = _told(rng, kind, names, objects, swaps)
+    order = rng.sample(range(people), people)  # of the options, by who has the object at the start
+
+    holding = list(range(people))
+    steps: list[str] = []
+    for a, b in swaps:
+        holding[a], holding[b] = holding[b], holding[a]
+        others = [i for i in range(people) if i not in (a, b)]
+        turn = rng.randrange(len(others))
+        pair = [a, b] if rng.random() < 0.5 else [b, a]
+        shown = [*pair, *others[turn:], *others[:turn]]  # any order will do
+        if rng.random() < 0.5:
+            a, b = b, a
+        slots = {"a": names[a], "b": names[b], "state": ", ".join(f"{names[i]} {objects[holding[i]]}" for i in shown)}
+        steps.append(rng.choice(_THEN if steps else _FIRST).draw(rng, **slots))
+
+    options = [f"({letter}) {kind.option.format(o=objects[i])}" for letter, i in zip(_LETTERS, order, strict=False)]
+    target = f"({_LETTERS[order.index(holding[asked])]})"
+    steps.append(rng.choice(_END).draw(rng, p=names[asked], o=objects[holding[asked]], letter=target))
+    text = "\n".join([f"{told} At the end, {kind.ends.format(p=names[asked])}", "Options:", *options])
+    pairs = " ".join(f"{min(pair)}{max(pair)}" for pair in swaps)
+    return Worked(f"{kind.name} {people} {pairs} {asked} {order}", text, steps, target)

@@ -1,0 +1,1 @@
+"""How the embedded checkpoint was trained; nothing that a user imports."""
