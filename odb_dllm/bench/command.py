@@ -1,0 +1,137 @@
+"""``odb-dllm bench``: what a machine can do, what our forwards and generations make of it, as tables and as JSON."""
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from odb_dllm.errors import InputError
+from odb_dllm.statistics import markdown
+
+# Mission settings; the others differ from these in nothing that costs time.
+SETTINGS = ("fast_dllm_baseline", "alp", "accept-jump", "jump-share")
+QUESTION = "Question: Tom has 3 apples and buys 4 more. How many apples does Tom have?\nAnswer:"
+FULL: dict[str, Any] = {
+    "floor": (1, 32, 64, 128, 160, 192, 256, 512, 1024, 2048),
+    "steps": {32: (300, 1200, 2048), 128: (300, 1200, 2048), 151: (300, 1200, 2048)},
+    "refreshes": (300, 1200, 2048),
+    "prompt": 1000,
+    "gen_length": 1024,
+}
+SMALL: dict[str, Any] = {
+    "floor": (1, 32, 128, 256),
+    "steps": {32: (100, 300), 128: (300,), 151: (300,)},
+    "refreshes": (100, 300),
+    "prompt": 100,
+    "gen_length": 96,
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's own flags."""
+    parser.add_argument(
+        "--shape", choices=("tiny", "8b"), help="shapes of the embedded checkpoint (default: 8b on CUDA)"
+    )
+    parser.add_argument("--dense", action="store_true", help="turn the residual stream, so that no activation is zero")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
+    parser.add_argument("--dtype", help="default: bfloat16 on CUDA, float32 on the CPU")
+    parser.add_argument(
+        "--settings", default=",".join(SETTINGS), metavar="<a,b>", help=f"default: {','.join(SETTINGS)}"
+    )
+    parser.add_argument("--replay", metavar="<schedule.json>", help="time a recorded schedule of forwards instead")
+    parser.add_argument("--out", metavar="<file.json>", help="also write all figures there")
+
+
+def main(words: list[str]) -> int:
+    """The verb by itself: the command's own parser is made from lm-eval's, which need not be installed."""
+    parser = argparse.ArgumentParser(prog="odb-dllm bench", description="Measure forwards and generations")
+    add_arguments(parser)
+    return run(parser.parse_args(words))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the benchmark; the exit code."""
+    from odb_dllm.bench.expand import LLADA_8B, expand
+    from odb_dllm.bench.generations import read_schedule
+    from odb_dllm.models.loading import load_model, parse_device, parse_dtype
+    from odb_dllm.settings import get_setting
+
+    started = time.perf_counter()
+    names = [get_setting(name.strip()).name for name in args.settings.split(",") if name.strip()]
+    device, dtype = parse_device(args.device), parse_dtype(args.dtype)
+    schedule = read_schedule(args.replay) if args.replay else None
+    out = Path(args.out) if args.out else None
+    if out and not out.parent.is_dir():
+        raise InputError(f"The folder {out.parent} is not there, and --out is to be written to it.")
+    shape = args.shape or ("8b" if device.type == "cuda" else "tiny")
+    model = load_model("tiny", device="cpu" if shape == "8b" else device, dtype="float32" if shape == "8b" else dtype)
+    if shape == "8b":
+        wanted = dtype or parse_dtype("bfloat16")
+        model = expand(model, LLADA_8B, dense=args.dense, device=device, dtype=wanted)
+    ready = time.perf_counter() - started
+    sizes = FULL if shape == "8b" else SMALL
+    print(f"{model.name}, {model.dtype} on {model.device}, ready after {ready:.1f} s", flush=True)
+    figures = {"shape": shape, "dense": args.dense, "ready_seconds": ready}
+    figures |= _replayed(model, schedule) if schedule else _measured(model, names, sizes, small=shape == "tiny")
+    if out:
+        out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        print(f"written to {out}")
+    return 0
+
+
+def _measured(model: Any, names: list[str], sizes: dict[str, Any], *, small: bool) -> dict[str, Any]:
+    from odb_dllm.bench.forwards import BLOCK, STEPS, floor, measure_forwards
+    from odb_dllm.bench.generations import lengthened, measure_run
+    from odb_dllm.bench.machine import measure_machine
+
+    machine = measure_machine(model.device, model.dtype, small=small)
+    print(
+        f"\n{machine.device}: copy {machine.copy_bytes_per_second / 1e9:.0f} GB/s, matrix products "
+        f"{machine.flops_per_second / 1e12:.2f} TFLOP/s, ridge at {machine.ridge:.0f} FLOP/byte\n"
+    )
+    floors = {tokens: floor(model, tokens, min(tokens, BLOCK)) for tokens in sizes["floor"]}
+    print(markdown([["tokens", *map(str, floors)], ["floor, ms", *(f"{1e3 * s:.2f}" for s in floors.values())]]))
+    timings = measure_forwards(model, sizes["steps"], sizes["refreshes"])
+    lines = [["forward", "tokens", "cache", "ms", "floor, ms", "ratio"]]
+    for t in timings:
+        kind = t.kind if t.kind == "refresh" else f"{t.kind} ({STEPS[t.tokens]})"
+        times = [f"{1e3 * t.seconds:.2f}", f"{1e3 * t.floor:.2f}", f"{t.ratio:.2f}"]
+        lines.append([kind, str(t.tokens), str(t.cache), *times])
+    print("\n" + markdown(lines) + "\n", flush=True)
+    prompt = lengthened(model, QUESTION, sizes["prompt"])
+    runs = []
+    lines = [["setting", "answer", "s", "tokens/s", "NFE", "refreshes", "refresh, s", "step, s", "host", "peak, GiB"]]
+    for name in names:
+        for fills in (True, False):
+            made = measure_run(model, prompt, name, sizes["gen_length"], fills=fills)
+            runs.append(made)
+            peak = "-" if made.peak_bytes is None else f"{made.peak_bytes / 2**30:.2f}"
+            seconds = [
+                f"{made.refresh_seconds:.2f}",
+                f"{made.step_seconds:.2f}",
+                f"{made.host / made.seconds:.1%}",
+                peak,
+            ]
+            speed = f"{made.tokens / made.seconds:.1f}"
+            lines.append(
+                [name, made.answer, f"{made.seconds:.2f}", speed, str(made.nfe), str(made.refreshes), *seconds]
+            )
+    print(markdown(lines))
+    print("tokens/s of a model in other shapes than its own is no model's speed: read milliseconds per forward above")
+    return {
+        "machine": asdict(machine),
+        "floor_seconds": floors,
+        "forwards": [asdict(t) | {"ratio": t.ratio} for t in timings],
+        "generations": [asdict(each) | {"host_seconds": each.host} for each in runs],
+    }
+
+
+def _replayed(model: Any, schedule: list[tuple[str, int, int]]) -> dict[str, Any]:
+    from odb_dllm.bench.generations import replay
+
+    timings = replay(model, schedule)
+    taken, least = sum(t.seconds for t in timings), sum(t.floor for t in timings)
+    print(f"{len(timings)} forwards: {1e3 * taken:.1f} ms, floor {1e3 * least:.1f} ms, ratio {taken / least:.2f}")
+    return {"seconds": taken, "floor_seconds": least, "forwards": [asdict(t) for t in timings]}

@@ -1,0 +1,107 @@
+"""Whole generations at batch 1, and schedules of forwards as they were recorded."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from odb_dllm.bench.forwards import BLOCK, STEPS, Timing, refresh, step, time_forward
+from odb_dllm.benchmarks import resolve
+from odb_dllm.engine import Engine
+from odb_dllm.errors import InputError
+from odb_dllm.models.loading import DiffusionModel
+from odb_dllm.sampler import Generation
+from odb_dllm.scheduler import Request, run
+from odb_dllm.settings import get_setting
+from odb_dllm.stopping import StopRule
+
+
+@dataclass(frozen=True)
+class Run:
+    """One generation. ``host`` is what the sampler and the scheduler took beside the forwards."""
+
+    setting: str
+    answer: str  # "fills": no stop pattern is ever found; "ends": as the model would have it
+    seconds: float
+    refresh_seconds: float
+    step_seconds: float
+    nfe: int
+    refreshes: int
+    tokens: int  # decode length
+    fed: tuple[int, ...]  # tokens of each forward
+    peak_bytes: int | None  # of GPU memory
+
+    @property
+    def host(self) -> float:
+        return self.seconds - self.refresh_seconds - self.step_seconds
+
+
+def measure_run(model: DiffusionModel, prompt: Sequence[int], name: str, gen_length: int, *, fills: bool) -> Run:
+    """One generation after a warm-up, timed from admission to its last token."""
+    setting, stop = resolve(model, get_setting(name, gen_length=gen_length))
+    if fills:
+        stop = StopRule(patterns=(), eos=stop.eos)
+    request = Request(prompt, setting, stop)
+    next(run(model, [Request(prompt, setting.override(gen_length=BLOCK, steps=BLOCK), stop)]))
+    if model.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(model.device)
+    started = time.perf_counter()
+    ((_, made),) = run(model, [request])
+    taken = time.perf_counter() - started
+    if not isinstance(made, Generation):
+        raise made
+    return Run(
+        name,
+        "fills" if fills else "ends",
+        taken,
+        made.refresh_seconds,
+        made.step_seconds,
+        made.nfe,
+        made.refreshes,
+        made.decode_length,
+        tuple(made.forward_lengths),
+        torch.cuda.max_memory_allocated(model.device) if model.device.type == "cuda" else None,
+    )
+
+
+def lengthened(model: DiffusionModel, text: str, tokens: int) -> list[int]:
+    """A few-shot prompt of about so many tokens: the text repeated before itself."""
+    assert model.tokenizer is not None
+    one = model.tokenizer.encode(text, add_special_tokens=False)
+    return (one * (tokens // len(one) + 1))[-tokens:] if tokens > len(one) else one
+
+
+def read_schedule(path: str | Path) -> list[tuple[str, int, int]]:
+    """(kind, tokens fed, cached positions seen) of each forward in a JSON file: a list of objects with these keys.
+
+    Raises:
+        InputError: a file that is no such list.
+    """
+    try:
+        listed = json.loads(Path(path).read_text(encoding="utf-8"))
+        made = [(str(each["kind"]), int(each["tokens"]), int(each.get("cache", 0))) for each in listed]
+    except OSError as error:
+        raise InputError(f"The schedule {path} cannot be read: {error.strerror}.") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f'{path} is no schedule: [{{"kind": "refresh", "tokens": 2024}}, ...] is expected.') from None
+    for kind, tokens, cache in made:
+        plain = tokens % BLOCK == 0 or (tokens - BLOCK) % 7 == 0
+        if kind not in ("refresh", "step") or tokens < BLOCK or cache < 0 or (kind == "step" and not plain):
+            raise InputError(
+                f"{path} holds a {kind} of {tokens} tokens: refreshes and steps feed at least {BLOCK}, steps whole "
+                f"blocks or a block and seven branches ({', '.join(map(str, STEPS))}, ...)."
+            )
+    return made
+
+
+def replay(model: DiffusionModel, schedule: Sequence[tuple[str, int, int]]) -> list[Timing]:
+    """A timing per forward of a schedule; equal forwards are timed once."""
+    engine, known = Engine(model), dict[tuple[str, int, int], Timing]()
+    for kind, tokens, cache in schedule:
+        if (kind, tokens, cache) not in known:
+            made = refresh(model, tokens) if kind == "refresh" else step(model, tokens, cache)
+            known[kind, tokens, cache] = time_forward(engine, *made)
+    return [known[each] for each in schedule]

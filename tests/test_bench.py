@@ -1,0 +1,85 @@
+"""odb-dllm bench, small, on the CPU; what it measures must be what the engine runs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from odb_dllm import DiffusionModel, InputError, bench
+from odb_dllm.bench.forwards import STEPS, floor, refresh, step, time_forward
+from odb_dllm.bench.generations import lengthened, measure_run, read_schedule, replay
+from odb_dllm.engine import Engine
+
+
+@pytest.mark.parametrize("tokens", STEPS)
+def test_steps_are_those_of_the_settings(tiny: DiffusionModel, tokens: int) -> None:
+    """As many tokens and branches as a setting's step feeds, each seeing the cache."""
+    forward, slots = step(tiny, tokens, 64)
+    branches = {32: 1, 128: 4, 151: 8}[tokens]
+    assert len(forward) == tokens
+    assert forward.branch is None if branches == 1 else len(np.unique(forward.branch)) == branches
+    assert (forward.shared is not None) == (tokens == 151)
+    timing = time_forward(Engine(tiny), forward, slots, repeats=1)
+    assert (timing.kind, timing.tokens, timing.cache) == ("step", tokens, 64)
+    assert timing.ratio > 0
+
+
+def test_a_floor_grows_with_its_tokens(tiny: DiffusionModel) -> None:
+    assert 0 < floor(tiny, 1, 1) < floor(tiny, 512, 32)
+
+
+def test_runs_that_fill_the_canvas_and_runs_that_end(tiny: DiffusionModel) -> None:
+    assert tiny.tokenizer is not None
+    prompt = tiny.tokenizer.encode(
+        "Question: Tom has 3 apples and buys 4 more. How many apples does Tom have?\nAnswer:"
+    )
+    full, short = (measure_run(tiny, prompt, "alp", 128, fills=fills) for fills in (True, False))
+    assert (full.tokens, full.refreshes) == (128, 4)
+    assert short.tokens < 96
+    assert short.refreshes < 4
+    assert 0 <= full.host < full.seconds
+    assert sum(full.fed) > sum(short.fed)
+    assert len(lengthened(tiny, "Question: what?\n", 100)) == 100
+
+
+def test_a_schedule_is_run_again(tiny: DiffusionModel, tmp_path: Path) -> None:
+    path = tmp_path / "schedule.json"
+    path.write_text('[{"kind": "refresh", "tokens": 96}, {"kind": "step", "tokens": 128, "cache": 64}]')
+    assert [(t.kind, t.tokens, t.cache) for t in replay(tiny, read_schedule(path))] == [
+        ("refresh", 96, 0),
+        ("step", 128, 64),
+    ]
+    for text, said in (
+        ("{", "is no schedule"),
+        ('[{"kind": "refresh"}]', "is no schedule"),
+        ('[{"kind": "step", "tokens": 33}]', "holds a step of 33 tokens"),
+        ('[{"kind": "leap", "tokens": 32}]', "holds a leap"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError, match=said):
+            read_schedule(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_schedule(tmp_path / "none.json")
+
+
+def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bench.json"
+    assert bench.main(["--device", "cpu", "--settings", "jump-share", "--out", str(path)]) == 0
+    said, written = capsys.readouterr().out, json.loads(path.read_text())
+    assert "step (jump-share)" in said
+    assert {run["answer"] for run in written["generations"]} == {"fills", "ends"}
+    assert written["machine"]["copy_bytes_per_second"] > 0
+    assert all(each["seconds"] > 0 for each in written["forwards"])
+
+
+def test_bad_input_comes_before_any_measuring(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="jump-share"):
+        bench.main(["--device", "cpu", "--settings", "jump-shore"])
+    with pytest.raises(InputError, match="is not there"):
+        bench.main(["--device", "cpu", "--out", str(tmp_path / "no" / "where.json")])
+
+
+def test_a_refresh_wants_one_block(tiny: DiffusionModel) -> None:
+    forward, slots = refresh(tiny, 100)
+    assert (len(forward), len(forward.targets), slots) == (100, 32, 100)
