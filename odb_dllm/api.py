@@ -58,7 +58,7 @@ def generate(
         prompt_ids: token ids, a list or 1-d array; or a list of such prompts.
         setting: a preset's name or a ``Setting``.
         task: one of the five benchmarks, for its published stop patterns and thresholds; None: EOS only.
-        family: ``llada_instruct`` or ``llada_1_5``, whose thresholds to use; None tells it from the model's name.
+        family: ``llada_instruct``, ``llada_1_5`` or ``dream``, whose thresholds to use; None tells it from the model.
         on_event: called with an ``Event`` after each forward (``event.sequence`` is the index of the prompt).
         **overrides: any field of ``Setting``; ``threshold=None`` means none: quota unless a factor is given.
 

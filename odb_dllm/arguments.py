@@ -18,11 +18,11 @@ from odb_dllm.models.loading import parse_dtype
 from odb_dllm.settings import CHOICES, Setting, get_setting
 
 OWN = (
-    "pretrained", "model_path", "setting", "family", "dtype", "device", "batch_size", "max_batch_size",
-    "mc_num", "check_greedy", "statistics", "trust_remote_code",
+    "pretrained", "model_path", "peft", "setting", "family", "dtype", "device", "batch_size", "max_batch_size",
+    "add_bos_token", "mc_num", "check_greedy", "statistics", "trust_remote_code",
 )  # fmt: skip
 SETTING_FIELDS = tuple(f.name for f in fields(Setting) if f.name not in ("name", "end_of_turn"))
-_INTEGERS = ("gen_length", "block_length", "steps", "window_size", "seed")
+_INTEGERS = ("gen_length", "block_length", "steps", "window_size", "top_k", "seed")
 _TEXTS = (*CHOICES, "rule")
 
 
@@ -33,10 +33,12 @@ class Arguments:
     pretrained: str
     setting: Setting
     explicit: frozenset[str]  # the setting's fields that were given one by one
-    family: str | None = None  # one of FAMILIES; None tells it from the model's name
+    peft: Path | None = None  # folder of a LoRA adapter
+    family: str | None = None  # one of FAMILIES; None tells it from the model
     dtype: str | None = None  # a name torch knows; None = bfloat16 on CUDA, float32 on the CPU
     device: str | None = None  # cpu, cuda or cuda:N; None = CUDA where there is one
     batch_size: int = 1
+    add_bos_token: bool | None = None  # whether prompts begin with BOS; None = as the model's family does
     mc_num: int = 128  # Monte-Carlo draws per likelihood
     check_greedy: bool = True  # whether a likelihood also tells if the continuation is the greedy one
     statistics: Path | None = None  # JSONL file of per-sample statistics
@@ -60,10 +62,12 @@ def parse(given: Mapping[str, Any]) -> Arguments:
         pretrained=_pretrained(given),
         setting=setting,
         explicit=frozenset(overrides),
+        peft=_adapter(given.get("peft")),
         family=_family(given.get("family")),
         dtype=_dtype(given.get("dtype")),
         device=_device(given.get("device")),
         batch_size=_batch_size(given.get("batch_size"), given.get("max_batch_size")),
+        add_bos_token=_optional_flag("add_bos_token", given.get("add_bos_token")),
         mc_num=_positive("mc_num", given.get("mc_num", 128)),
         check_greedy=_flag("check_greedy", given.get("check_greedy", True)),
         statistics=_file("statistics", given.get("statistics")),
@@ -85,6 +89,8 @@ def fingerprint(arguments: Arguments, *, device: str, dtype: str, digest: str, v
         "model": digest,
         "device": device,
         "dtype": dtype,
+        "peft": None if arguments.peft is None else folder_digest(arguments.peft),
+        "add_bos_token": arguments.add_bos_token,
         "family": arguments.family,
         "setting": {key: _named(value) for key, value in asdict(arguments.setting).items()},
         "explicit": sorted(arguments.explicit & {"gen_length", "temperature", "stop", "theta", "eos_guard"}),
@@ -160,6 +166,15 @@ def _family(value: Any) -> str | None:
     return str(value)
 
 
+def _adapter(value: Any) -> Path | None:
+    if value in (None, "", "None"):
+        return None
+    folder = Path(str(value)).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"peft must be a folder with a LoRA adapter, which {str(value)!r} is not.")
+    return folder
+
+
 def _dtype(value: Any) -> str | None:
     dtype = parse_dtype(value)
     return None if dtype is None else str(dtype).removeprefix("torch.")
@@ -203,6 +218,10 @@ def _flag(name: str, value: Any) -> bool:
     if flag is not None and not isinstance(flag, bool):
         raise InputError(f"{name} must be True or False, not {value!r}.")
     return bool(flag)
+
+
+def _optional_flag(name: str, value: Any) -> bool | None:
+    return None if _literal(value) is None else _flag(name, value)
 
 
 def _value(name: str, value: Any) -> Any:

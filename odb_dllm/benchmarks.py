@@ -7,6 +7,7 @@ the task. Token ids are those of LLaDA's tokenizer.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from odb_dllm.errors import InputError, nearest
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from odb_dllm.models.loading import DiffusionModel
 
-FAMILIES = ("llada_instruct", "llada_1_5")
+FAMILIES = ("llada_instruct", "llada_1_5", "dream")
 DEFAULT_THETA, DEFAULT_WINDOW = 0.9, (96, 0.3)
 LLADA_EOS, LLADA_VOCABULARY = 126081, 126464
 # Special tokens of other models, which tasks name among their until strings.
@@ -47,7 +48,8 @@ class Benchmark:
 
 
 def _theta(instruct: float, v15: float) -> dict[str, float]:
-    return {"llada_instruct": instruct, "llada_1_5": v15}
+    """Theta by family; nothing is published for Dream, which takes LLaDA-Instruct's."""
+    return {"llada_instruct": instruct, "llada_1_5": v15, "dream": instruct}
 
 
 def _windows(
@@ -63,7 +65,11 @@ BENCHMARKS = {
         patterns=((17188,),),
         theta=_theta(0.93, 0.90),
         eos_guard=True,
-        windows=_windows(("llada_instruct", (96, 0.3), (96, 0.3)), ("llada_1_5", (96, 0.4), (128, 0.6))),
+        windows=_windows(
+            ("llada_instruct", (96, 0.3), (96, 0.3)),
+            ("llada_1_5", (96, 0.4), (128, 0.6)),
+            ("dream", (32, 0.3), (32, 0.3)),
+        ),
     ),
     "minerva_math": Benchmark(
         names=("minerva_math", "minerva_math_*"),
@@ -71,7 +77,11 @@ BENCHMARKS = {
         patterns=((38649,),),
         theta=_theta(0.80, 0.85),
         eos_guard=False,
-        windows=_windows(("llada_instruct", (128, 0.3), (256, 0.2)), ("llada_1_5", (96, 0.4), (192, 0.3))),
+        windows=_windows(
+            ("llada_instruct", (128, 0.3), (256, 0.2)),
+            ("llada_1_5", (96, 0.4), (192, 0.3)),
+            ("dream", (32, 0.1), (32, 0.3)),
+        ),
     ),
     "bbh": Benchmark(
         names=("bbh", "bbh_cot_fewshot", "bbh_cot_fewshot_*"),
@@ -87,7 +97,11 @@ BENCHMARKS = {
         patterns=tuple((198, second) for second in (2439, 1413, 2, 7442, 371, 3384)),
         theta=_theta(0.85, 0.85),
         eos_guard=False,
-        windows=_windows(("llada_instruct", (192, 0.3), (256, 0.4)), ("llada_1_5", (96, 0.3), (96, 0.4))),
+        windows=_windows(
+            ("llada_instruct", (192, 0.3), (256, 0.4)),
+            ("llada_1_5", (96, 0.3), (96, 0.4)),
+            ("dream", (192, 0.7), (128, 0.4)),
+        ),
     ),
     "mbpp": Benchmark(
         names=("mbpp",),
@@ -95,7 +109,11 @@ BENCHMARKS = {
         patterns=((103193,),),
         theta=_theta(0.90, 0.90),
         eos_guard=True,
-        windows=_windows(("llada_instruct", (32, 0.3), (32, 0.3)), ("llada_1_5", (96, 0.3), (96, 0.3))),
+        windows=_windows(
+            ("llada_instruct", (32, 0.3), (32, 0.3)),
+            ("llada_1_5", (96, 0.3), (96, 0.3)),
+            ("dream", (192, 0.3), (192, 0.6)),
+        ),
     ),
 }
 
@@ -115,8 +133,18 @@ def check_task(task: str | None) -> None:
         )
 
 
-def family_of(name: str) -> str:
-    """The family that a checkpoint's name tells, Instruct where it tells none."""
+def family_of(model: "str | DiffusionModel") -> str:
+    """The family of a model: the one that its network declares, else what its name tells.
+
+    The name alone, of a model that is not loaded, tells Dream by how its last part begins. A name that tells
+    nothing is LLaDA-Instruct's.
+    """
+    if isinstance(model, str):
+        name, declared = model, "dream" if Path(model).name.lower().startswith("dream") else None
+    else:
+        name, declared = model.name, getattr(getattr(model, "network", None), "family", None)
+    if declared is not None:
+        return str(declared)
     return "llada_1_5" if "1.5" in name or "1_5" in name else "llada_instruct"
 
 
@@ -134,13 +162,13 @@ def resolve(
         model: whose tokenizer and special ids are used.
         setting: its own ``stop``, ``theta``, ``eos_guard``, ``window_size`` and ``confidence_alpha`` win.
         task: an lm-eval task name, or None.
-        family: one of ``FAMILIES``; None tells it from the model's name.
+        family: one of ``FAMILIES``; None tells it from the model.
         until: the strings at which the task cuts an answer.
 
     Raises:
         InputError: unknown family; stop strings without a tokenizer; stop ids outside the vocabulary.
     """
-    family = family_of(model.name) if family is None else family
+    family = family_of(model) if family is None else family
     if family not in FAMILIES:
         raise InputError(f"Unknown family {family!r}: {nearest(str(family), list(FAMILIES))}.")
     row = find(task)

@@ -15,16 +15,22 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Range = tuple[int, int]  # [first, one past the last)
+Score = Literal["confidence", "margin", "entropy"]
 
 
 @dataclass(frozen=True)
 class Draw:
-    """How tokens are drawn when the temperature is above 0; the noise depends on these numbers alone."""
+    """How tokens are drawn; the noise depends on the seed, the sequence and the forward (and the position) alone.
 
-    temperature: float
+    ``top_p`` keeps the smallest set of tokens whose probability exceeds it, ``top_k`` then so many of them.
+    """
+
+    temperature: float  # 0: the arg-max, of what the two below leave
     seed: int
     sequence: int
     forward: int
+    top_p: float | None = None
+    top_k: int | None = None
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,10 @@ class Forward:
     store: Range | None = None  # keep the K/V of fed positions in this range; needs a single branch
     branch: Ints | None = None  # [n]; None: all are of branch 0
     shared: Bools | None = None  # [n]; None: none is
-    draw: Draw | None = None  # None: arg-max
+    draw: Draw | None = None  # None: arg-max of the plain logits
     guidance: Guidance | None = None
     labels: Ints | None = None  # [t]; score these tokens instead of predicting any
+    score: Score = "confidence"  # what Prediction.score is
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -67,13 +74,21 @@ class Prediction:
     token: Ints  # [t]
     log_confidence: Floats  # [t], natural log of the softmax probability of ``token``
     finite: Bools  # [t], False where the logits held NaN or infinity
+    # [t], by which positions are ranked, higher first: the log confidence (where None too), the margin between the
+    # two most probable tokens minus 1, or the negative entropy in nats.
+    score: Floats | None = None
 
     @property
     def confidence(self) -> Floats:
         return np.exp(self.log_confidence)
 
+    @property
+    def rank(self) -> Floats:
+        """The score, which is the log confidence where no other was asked for."""
+        return self.log_confidence if self.score is None else self.score
+
     def __getitem__(self, rows: Bools) -> "Prediction":
-        return Prediction(self.token[rows], self.log_confidence[rows], self.finite[rows])
+        return Prediction(self.token[rows], self.log_confidence[rows], self.finite[rows], self.rank[rows])
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ attention reads one stretch of the cache and nothing is concatenated.
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from odb_dllm.confidence import gumbel, score_rows
-from odb_dllm.contract import Bools, Forward, Ints, Prediction
+from odb_dllm.confidence import gumbel, rank_rows, score_rows, shape_rows
+from odb_dllm.contract import Bools, Draw, Forward, Ints, Prediction, Score
 from odb_dllm.models.loading import DiffusionModel
 
 # Logits that exist at one time. On the CPU, larger blocks would come from and go back to the system at each use.
@@ -88,6 +89,7 @@ class Engine:
 
     def __init__(self, model: DiffusionModel) -> None:
         self.model = model
+        self._tempered = bool(getattr(model.network, "tempered", False))
 
     def pool(self, rows: int, slots: int) -> Pool:
         """Allocate caches for ``rows`` sequences that are answered together."""
@@ -110,11 +112,12 @@ class Engine:
         ends = np.cumsum([len(requests[index][1].targets) for index in order])
         answers: list[Prediction | None] = [None] * len(requests)
         for index, part in zip(order, np.split(host, ends[:-1], axis=1), strict=True):
-            answers[index] = Prediction(part[0], part[1].copy().view(np.float64), part[2].astype(bool))
+            log_confidence, score = part[1:3].copy().view(np.float64)
+            answers[index] = Prediction(part[0], log_confidence, part[3].astype(bool), score)
         return [each for each in answers if each is not None]
 
     def _batch(self, asked: Sequence[Asked]) -> Tensor:
-        """Answer requests of one kind in one forward: token, log confidence's bits and finiteness, int64 [3, t]."""
+        """Answer requests of one kind in one forward: what ``_score`` gives for all of their targets."""
         forwards = [forward for _, forward in asked]
         width = max(map(len, forwards))
         view, mask = self._attention(asked, width)
@@ -163,9 +166,11 @@ class Engine:
         return CacheView(caches[0].pool, rows, (put_[0], put_[1]), (take_[0], take_[1]), read)
 
     def _score(self, forwards: Sequence[Forward], hidden: Tensor) -> Tensor:
-        """Token, log confidence (its bits) and finiteness of each target, int64 [3, t]."""
+        """Token, log confidence and score (their bits) and finiteness of each target, int64 [4, t]."""
         model, first_forward = self.model, forwards[0]
         size = max(1, LOGITS_BYTES[model.device.type] // (model.vocab_size * hidden.element_size()))
+        if first_forward.draw is not None:
+            size = max(1, size // 4)  # noise, sorting and indices are several times the logits
         drawn, labels = [], None
         if first_forward.draw is not None:
             drawn = [(forward.draw, int(at)) for forward in forwards for at in forward.targets[:, 1] if forward.draw]
@@ -179,15 +184,29 @@ class Engine:
             else:
                 given, free = (model.network.logits(part[chunk]) for part in hidden)
                 logits = free + (first_forward.guidance.scale + 1) * (given - free)
-            token, log_confidence, finite = score_rows(
-                logits,
-                mask=model.ids.mask,
-                vocabulary=model.predictable,
-                labels=None if labels is None else labels[chunk],
-                noise=gumbel(drawn[chunk], model.vocab_size, model.device) if drawn else None,
+            parts.append(
+                self._judge(logits, first_forward.score, drawn[chunk], labels=None if labels is None else labels[chunk])
             )
-            parts.append(torch.stack([token, log_confidence.view(torch.int64), finite.long()]))
-        return torch.cat(parts, dim=1) if parts else self._ints(np.empty((3, 0), np.int64))
+        return torch.cat(parts, dim=1) if parts else self._ints(np.empty((4, 0), np.int64))
+
+    def _judge(self, logits: Tensor, kind: Score, drawn: list[tuple[Draw, int]], labels: Tensor | None) -> Tensor:
+        """Choose and score a token for each row of logits [r, columns], int64 [4, r] as in ``_score``."""
+        model = self.model
+        limits: dict[str, Any] = {"mask": model.ids.mask, "vocabulary": model.predictable}
+        shaped, noise = logits, None
+        if drawn and drawn[0][0].temperature > 0:
+            noise = gumbel(drawn, model.vocab_size, model.device)
+        if drawn:
+            shaped = shape_rows(logits, [draw for draw, _ in drawn], tempered=self._tempered, **limits)
+            if noise is not None and self._tempered:  # the logits have been divided by it already
+                temperatures = [[draw.temperature] for draw, _ in drawn]
+                noise /= torch.tensor(temperatures, device=model.device, dtype=noise.dtype)
+        token, log_confidence, finite = score_rows(shaped, **limits, labels=labels, noise=noise)
+        if shaped is not logits and not self._tempered:
+            _, log_confidence, finite = score_rows(logits, **limits, labels=token)
+            shaped = logits
+        score = log_confidence if kind == "confidence" else rank_rows(shaped, kind)
+        return torch.stack([token, log_confidence.view(torch.int64), score.view(torch.int64), finite.long()])
 
     def _padded(self, arrays: Sequence[Ints], width: int) -> Tensor:
         """Arrays of up to ``width`` numbers as rows, int64 [b, width], zeros behind them."""
@@ -215,7 +234,8 @@ def _kind(cache: KVCache | None, forward: Forward) -> Hashable:
     assert cache is not None or not _uses_cache(forward), "what is cached, or has branches, needs a cache"
     reads = bool(forward.sees) or forward.branch is not None
     guidance = None if forward.guidance is None else forward.guidance.scale
-    return id(cache and cache.pool), reads, guidance, forward.labels is None, forward.draw is None
+    draw = forward.draw and (forward.draw.temperature > 0, forward.draw.top_p, forward.draw.top_k)
+    return id(cache and cache.pool), reads, guidance, forward.labels is None, draw, forward.score
 
 
 def _visible(plans: Sequence["Placement"], sizes: Ints, width: int) -> Bools | None:
@@ -282,13 +302,15 @@ def sees_fed(forward: Forward) -> Bools:
 def target_rows(forward: Forward, shift: int) -> Ints:
     """Row of the fed tokens at which each target's prediction is read, int64 [t].
 
+    Where predictions are shifted, the canvas's first position has no row before it and is read at its own.
+
     Raises:
         ValueError: a target that was not fed.
     """
     branch = np.zeros(len(forward), np.int64) if forward.branch is None else forward.branch
     width = int(forward.positions.max(initial=0)) + 1
     fed = branch * width + forward.positions
-    wanted = forward.targets[:, 0] * width + forward.targets[:, 1] - shift
+    wanted = forward.targets[:, 0] * width + np.maximum(forward.targets[:, 1] - shift, 0)
     order = np.argsort(fed, kind="stable")
     rows = order[np.searchsorted(fed, wanted, sorter=order).clip(max=max(len(order) - 1, 0))]
     if not (fed[rows] == wanted).all():

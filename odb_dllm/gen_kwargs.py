@@ -70,6 +70,10 @@ def setting_of(
     temperature = _temperature(gen)
     if temperature and "temperature" not in arguments.explicit:
         changes["temperature"] = temperature
+    if temperature:  # what filters the tokens that are drawn; without do_sample none is
+        filters = [name for name in ("top_p", "top_k") if gen.get(name) not in (None, *NEUTRAL[name])]
+        changes |= setting_values({name: gen[name] for name in filters if name not in arguments.explicit})
+        gen = {name: value for name, value in gen.items() if name not in filters}
     if end_of_turn:
         changes["end_of_turn"] = True
     for name, value in gen.items():

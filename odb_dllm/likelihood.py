@@ -86,6 +86,7 @@ def _is_greedy(engine: Engine, tokens: Ints, start: int) -> bool:
         setting,
         stop,
         engine.model.ids.mask,
+        shift=engine.model.network.shift,
         watch=lambda event: decided.append(bool((tokens[event.accepted] == event.tokens).all())),
     )
     forward = next(sampler)

@@ -70,9 +70,9 @@ class ODBDiffusionLM(TemplateLM):
     """A masked-diffusion language model under lm-eval.
 
     Args:
-        pretrained: a folder, a hub id or ``tiny``; ``model_path`` means the same.
+        pretrained: a folder, a hub id or ``tiny``; ``model_path`` means the same. peft: a LoRA adapter's folder.
         setting: a preset's name. Every field of ``Setting`` is an argument too and overrides it.
-        family: ``llada_instruct`` or ``llada_1_5``; whose published thresholds apply.
+        family: ``llada_instruct``, ``llada_1_5`` or ``dream``; whose published thresholds apply.
         dtype, device: None takes bfloat16 on CUDA, float32 on the CPU; CUDA where there is one.
         batch_size, max_batch_size: generations under way at a time.
         mc_num, check_greedy: draws per likelihood, and whether it also decodes greedily.
@@ -122,13 +122,13 @@ class ODBDiffusionLM(TemplateLM):
     @cached_property
     def model(self) -> DiffusionModel:
         """The model, loaded at first use."""
-        dtype = None if self.arguments.dtype is None else getattr(torch, self.arguments.dtype)
-        logger.info("Loading %s on %s.", self.arguments.pretrained, self._target)
-        return replace(load_model(self.folder, device=self._target, dtype=dtype), name=self.arguments.pretrained)
+        own = self.arguments
+        logger.info("Loading %s on %s.", own.pretrained, self._target)
+        return replace(load_model(self.folder, device=self.device, dtype=own.dtype, peft=own.peft), name=own.pretrained)
 
     @cached_property
     def _tokenizer(self) -> "PreTrainedTokenizerBase | None":
-        return load_tokenizer(self.folder)
+        return load_tokenizer(self.folder, self.arguments.add_bos_token)
 
     @property
     def tokenizer(self) -> "PreTrainedTokenizerBase | None":
@@ -226,17 +226,17 @@ class ODBDiffusionLM(TemplateLM):
                     self.recorder.fail(statistics.Failure(*jobs[index].key, error=str(generation)))
                     response_cache.forget(self.cache_hook.dbdict, "generate_until", requests[index].args)
                     continue
-                text, length = final_text(self._text_tokenizer(), generation.tokens, jobs[index].until)
+                texts[index], length = final_text(self._text_tokenizer(), generation.tokens, jobs[index].until)
                 row = statistics.make_row(
                     jobs[index].key,
                     generation,
                     prompt_tokens=len(jobs[index].prompt),
                     text_tokens=length,
                     patterns=resolved[index][2],
+                    eos=resolved[index][1].eos,
                 )
-                texts[index] = text
                 self.recorder.add(row)
-                self.cache_hook.add_partial("generate_until", requests[index].args, text)
+                self.cache_hook.add_partial("generate_until", requests[index].args, texts[index])
                 bar.set_postfix_str(self.recorder.pace(), refresh=False)
         return texts
 

@@ -15,7 +15,7 @@ from odb_dllm.contract import Draw, Event, Floats, Forward, Guidance, Ints, Pred
 from odb_dllm.errors import InputError
 from odb_dllm.settings import Setting
 from odb_dllm.stopping import StopRule, first_match, first_predicted
-from odb_dllm.unmasking import RULES, Moment, top
+from odb_dllm.unmasking import RULES, Moment, schedule, top
 
 Watcher = Callable[[Event], None]
 Answer = Generator[Forward, Prediction, Prediction]
@@ -64,6 +64,7 @@ class Canvas:
     predicted: list[int] = field(default_factory=list)
     predicted_at: int = -1  # forwards run when that was last predicted
     refreshes: int = 0
+    shift: int = 0
 
     def is_masked(self, block: Range) -> np.ndarray:
         return self.tokens[slice(*block)] == self.mask
@@ -75,6 +76,7 @@ def sample(
     stop: StopRule,
     mask: int,
     *,
+    shift: int = 0,
     sequence: int = 0,
     watch: Watcher | None = None,
 ) -> Generator[Forward, Prediction, Generation]:
@@ -82,6 +84,7 @@ def sample(
 
     Args:
         mask: id of the mask token.
+        shift: rows before a position at which the model predicts it.
         sequence: with the seed, decides the noise of this generation.
         watch: called with an ``Event`` after each forward.
 
@@ -90,11 +93,12 @@ def sample(
     """
     tokens = np.concatenate([prompt, np.full(setting.gen_length, mask, np.int64)])
     canvas = Canvas(setting, stop, mask, tokens, len(prompt), len(tokens), setting.gen_length, sequence, watch)
+    canvas.shift = shift
     decode = _plain if setting.speculation == "none" else _speculative
     decode_length = None
     start = canvas.prompt
     while start < canvas.end and decode_length is None:
-        block = (start, start + setting.block_length)
+        block = (start, start + setting.span)
         yield from decode(canvas, block)
         decode_length = _exit(canvas, block)
         start = block[1]
@@ -110,16 +114,16 @@ def sample(
     )
 
 
-def capacity(setting: Setting, prompt: int) -> int:
+def capacity(setting: Setting, prompt: int, shift: int = 0) -> int:
     """Cache slots that a generation needs: its canvas, and room for the branches of a step."""
     if setting.cache == "none":
         return 0
-    block = setting.block_length
+    block = setting.span
     branches = 0
     if setting.speculation != "none":
         branches = spec.fed_tokens(block, 0, spec.JUMP)
     if setting.speculation == "jump-share":
-        branches = max(branches, spec.fed_tokens(block, min(block, max(spec.SWITCH_AT)), spec.SHARE))
+        branches = max(branches, spec.fed_tokens(block, min(block, (1 + shift) * max(spec.SWITCH_AT)), spec.SHARE))
     return prompt + setting.gen_length + branches
 
 
@@ -131,15 +135,16 @@ def _plain(canvas: Canvas, block: Range) -> Generator[Forward, Prediction, None]
     forward = _opening(canvas, block)
     prediction = yield from _open(canvas, block, forward)
     step, masks = 0, int(canvas.is_masked(block).sum())
+    opened = int(_opens_one(canvas, forward))
     while True:
         open_ = block[0] + np.flatnonzero(canvas.is_masked(block))
         share = float(np.mean(forward.tokens == canvas.mask))
-        moment = Moment(setting, step, masks, forward.kind == "refresh", share)
-        score = _noise(canvas, len(open_)) if setting.remasking == "random" else prediction.log_confidence
-        taken = np.asarray(rule(score, moment), bool)
+        moment = Moment(setting, step, masks, forward.kind == "refresh", share, opened)
+        score = _scores(canvas, prediction)
+        taken = np.arange(len(score)) == 0 if _opens_one(canvas, forward) else np.asarray(rule(score, moment), bool)
         if taken.shape != score.shape:
             raise InputError(f"The rule must say True or False for each of {len(score)} masks, not {taken.shape}.")
-        if not taken.any():  # whatever a rule says, each forward decides something
+        if not taken.any() and rule is not schedule:  # whatever another rule says, each forward decides something
             taken = top(score, 1)
         _accept(canvas, block, forward, open_[taken], prediction.token[taken], prediction.confidence[taken])
         if taken.all():
@@ -158,6 +163,8 @@ def _speculative(canvas: Canvas, block: Range) -> Generator[Forward, Prediction,
     prediction = yield from _open(canvas, block, forward)
     token, score = prediction.token, prediction.log_confidence  # [B], of the branch that was chosen last
     taken = spec.taken_by(score[None], np.ones((1, len(score)), bool), threshold)[0]
+    if _opens_one(canvas, forward):
+        taken = np.arange(len(score)) == 0
     _accept(canvas, block, forward, start + np.flatnonzero(taken), token[taken], prediction.confidence[taken])
     layout, first = spec.JUMP, True
     while (masked := canvas.is_masked(block)).any():
@@ -199,6 +206,27 @@ def _speculative(canvas: Canvas, block: Range) -> Generator[Forward, Prediction,
         first = False
 
 
+def _opens_one(canvas: Canvas, forward: Forward) -> bool:
+    """Whether this forward decides its block's first position and nothing else.
+
+    Where predictions are shifted, that position's is read before the block, in a row that no step feeds.
+    """
+    return canvas.shift > 0 and forward.kind == "refresh"
+
+
+def _scores(canvas: Canvas, prediction: Prediction) -> Floats:
+    """What the rule ranks a block's masks by, [m]: the prediction's score, or noise in part or alone."""
+    setting, rank = canvas.setting, prediction.rank
+    if setting.remasking == "random":
+        return _noise(canvas, len(rank))
+    if setting.alg_temp == 0:
+        return rank
+    # The highest of these are a draw without replacement from softmax(value / alg_temp).
+    value = np.exp(rank) if setting.score == "confidence" else rank
+    uniform = _noise(canvas, len(rank)).clip(min=np.finfo(float).tiny)
+    return value / setting.alg_temp - np.log(-np.log(uniform))
+
+
 def _opening(canvas: Canvas, block: Range) -> Forward:
     """The first forward of a block, over the whole canvas (or what is kept of it)."""
     cache = canvas.setting.cache
@@ -228,14 +256,14 @@ def _step(canvas: Canvas, block: Range) -> Forward:
 
 def _branched_step(canvas: Canvas, block: Range, branches: Ints, layout: spec.Layout) -> Forward:
     """A step that feeds several branches of the block (dual cache)."""
-    length, masked = len(branches[0]), canvas.is_masked(block)
+    own = spec.own_positions(canvas.is_masked(block), canvas.shift)
     fed = np.ones(branches.shape, bool)
     shared = None
     if layout is spec.SHARE:  # only branch 0 feeds what is decided already, and lends it to the others
-        fed[1:] = masked
-        shared = np.concatenate([~masked, np.zeros(int(fed[1:].sum()), bool)])
+        fed[1:] = own
+        shared = np.concatenate([~own, np.zeros(int(fed[1:].sum()), bool)])
     branch, offset = np.nonzero(fed)
-    assert len(offset) == spec.fed_tokens(length, int(masked.sum()), layout)
+    assert len(offset) == spec.fed_tokens(len(own), int(own.sum()), layout)
     wanted_branch, wanted = np.nonzero(branches == canvas.mask)
     return Forward(
         "step",
@@ -246,19 +274,27 @@ def _branched_step(canvas: Canvas, block: Range, branches: Ints, layout: spec.La
         sees=_around(canvas, block),
         branch=branch,
         shared=shared,
+        draw=_draw(canvas),
     )
 
 
 def _forward(canvas: Canvas, kind: Any, positions: Ints, wanted: Ints, **more: Any) -> Forward:
     """A forward of a single branch over the canvas as it stands."""
     setting, tokens = canvas.setting, canvas.tokens[positions]
-    draw = guidance = None
-    if setting.temperature > 0:
-        draw = Draw(setting.temperature, setting.seed, canvas.sequence, len(canvas.fed))
+    more |= {"draw": _draw(canvas), "score": setting.score}
     if setting.cfg_scale > 0:
-        guidance = Guidance(np.where(positions < canvas.prompt, canvas.mask, tokens), setting.cfg_scale)
+        more["guidance"] = Guidance(np.where(positions < canvas.prompt, canvas.mask, tokens), setting.cfg_scale)
     targets = np.stack([np.zeros_like(wanted), wanted], axis=1)
-    return Forward(kind, tokens, positions, targets, canvas.end, draw=draw, guidance=guidance, **more)
+    return Forward(kind, tokens, positions, targets, canvas.end, **more)
+
+
+def _draw(canvas: Canvas) -> Draw | None:
+    """How the next forward draws its tokens; None where it takes the arg-max of plain logits."""
+    setting = canvas.setting
+    if setting.temperature == 0 and not setting.filters:
+        return None
+    filters = (setting.top_p, setting.top_k) if setting.filters else ()
+    return Draw(setting.temperature, setting.seed, canvas.sequence, len(canvas.fed), *filters)
 
 
 def _kept(canvas: Canvas, block: Range) -> tuple[Range, ...]:
@@ -307,7 +343,7 @@ def _predict_length(canvas: Canvas, block: Range, prediction: Prediction) -> Non
     """Shrink the canvas to the block in which a stop pattern is predicted (ODB-dLLM section 3.2)."""
     found = first_predicted(prediction.token, prediction.confidence, canvas.stop, canvas.horizon)
     if found is not None:
-        size = canvas.setting.block_length
+        size = canvas.setting.span
         canvas.horizon = (found + size) // size * size
         canvas.end = min(canvas.end, block[0] + canvas.horizon)
     canvas.predicted.append(canvas.end - canvas.prompt)

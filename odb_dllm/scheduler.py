@@ -97,7 +97,8 @@ def _run(
 ) -> Iterator[tuple[int, Result]]:
     """Run the waiting generations, so many at a time; those under way when memory runs out wait again."""
     running: list[_Running] = []
-    slots = max(capacity(request.setting, len(request.prompt)) for _, request in waiting)
+    shift = engine.model.network.shift
+    slots = max(capacity(request.setting, len(request.prompt), shift) for _, request in waiting)
     pool: Pool | None = None
     try:
         pool = engine.pool(batch_size, slots) if slots else None
@@ -154,7 +155,13 @@ def _admit(engine: Engine, index: int, request: Request, pool: Pool | None, watc
     admitted = time.perf_counter()
     prompt = np.asarray(request.prompt, np.int64)
     sampler = sample(
-        prompt, request.setting, request.stop, engine.model.ids.mask, sequence=request.sequence, watch=watch
+        prompt,
+        request.setting,
+        request.stop,
+        engine.model.ids.mask,
+        shift=engine.model.network.shift,
+        sequence=request.sequence,
+        watch=watch,
     )
     cache = pool.open() if pool is not None and request.setting.cache != "none" else None
     return _Running(index, request, sampler, next(sampler), cache, admitted)

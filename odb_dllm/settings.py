@@ -1,7 +1,8 @@
 """Settings: what a sampler does, as a small frozen record whose switches can each be set on their own.
 
-The named presets are the published methods: ODB-dLLM (arXiv 2511.21759), Fast-dLLM (2505.22618) and
-Streaming-dLLM (2601.17917). Other packages add presets through the entry point group ``odb_dllm.settings``.
+The named presets are the published methods: ODB-dLLM (arXiv 2511.21759), Fast-dLLM (2505.22618), Streaming-dLLM
+(2601.17917) and Dream's own decoding (2508.15487). Other packages add presets through the entry point group
+``odb_dllm.settings``.
 """
 
 import logging
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from odb_dllm.contract import Score
 from odb_dllm.errors import InputError, nearest
 from odb_dllm.unmasking import RULES, Rule
 
@@ -23,7 +25,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "suffix": ("full", "window"),
     "speculation": ("none", "accept-jump", "jump-share"),
     "remasking": ("low_confidence", "random"),
+    "order": ("blocks", "whole"),
+    "alg": ("none", "maskgit_plus", "topk_margin", "entropy", "confidence_threshold"),
 }
+# Dream's algorithms that take the best positions by a schedule, and what each calls best.
+RANKED: dict[str, Score] = {"maskgit_plus": "confidence", "topk_margin": "margin", "entropy": "entropy"}
+COUNTED = ("quota", "schedule", "carry")  # rules that spread a block over its share of the steps
 DEFAULT_THRESHOLD, DEFAULT_FACTOR = 0.9, 1.0
 Pattern = int | str | tuple[int, ...]
 
@@ -38,9 +45,10 @@ class Setting:
     name: str = "custom"
     gen_length: int = 1024  # G, response positions at the start
     block_length: int = 32  # B; G is a multiple of it
-    steps: int | None = None  # for the quota rule: forwards over the whole canvas; None = G
+    steps: int | None = None  # for the quota, schedule and carry rules: forwards over the whole canvas; None = G
     cache: str = "none"  # none | prefix | dual
-    rule: str | Rule | None = None  # quota | threshold | factor | dynamic, or a function; None = by the next two
+    # quota | threshold | factor | dynamic | schedule | carry, or a function; None = by alg, factor and threshold
+    rule: str | Rule | None = None
     threshold: float | None = None
     factor: float | None = None
     confidence_alpha: float | None = None  # for the dynamic rule; None = the published table
@@ -52,7 +60,12 @@ class Setting:
     stop: str | tuple[Pattern, ...] | None = None  # None = by task; "eos" = EOS alone; or ids, id tuples, strings
     theta: float | None = None  # confidence that length prediction asks of a stop pattern; None = by task
     eos_guard: bool | None = None  # length prediction overlooks an early EOS; None = by task
+    order: str = "blocks"  # blocks | whole (the response is one block, whatever block_length says)
+    alg: str = "none"  # none, or Dream's maskgit_plus | topk_margin | entropy | confidence_threshold
+    alg_temp: float = 0.0  # above 0, the schedule rule draws its positions instead of taking the best
     temperature: float = 0.0
+    top_p: float | None = None  # tokens are drawn from the smallest set whose probability exceeds it
+    top_k: int | None = None  # and from so many at most
     seed: int = 0
     remasking: str = "low_confidence"  # or random: which masks the quota rule takes
     cfg_scale: float = 0.0  # classifier-free guidance
@@ -76,11 +89,8 @@ class Setting:
         put("stop", _stop_patterns(self.stop))
         _check_types(self)
         if self.rule is None:
-            put(
-                "rule",
-                "factor" if self.factor is not None else "threshold" if self.threshold is not None else "quota",
-            )
-        if self.rule in ("threshold", "dynamic") and self.threshold is None:
+            put("rule", _rule_of(self.alg, self.order, self.threshold, self.factor))
+        if self.rule in ("threshold", "dynamic", "carry") and self.threshold is None:
             put("threshold", DEFAULT_THRESHOLD)
         if self.rule == "factor" and self.factor is None:
             put("factor", DEFAULT_FACTOR)
@@ -89,19 +99,35 @@ class Setting:
         _check_combinations(self)
 
     @property
+    def span(self) -> int:
+        """Response positions that are decoded together: a block, or all of them."""
+        return self.gen_length if self.order == "whole" else self.block_length
+
+    @property
     def blocks(self) -> int:
-        return self.gen_length // self.block_length
+        return self.gen_length // self.span
 
     @property
     def steps_per_block(self) -> int:
-        """Forwards that the quota rule spends on each block."""
+        """Forwards that the quota, schedule and carry rules spend on each block."""
         return (self.gen_length if self.steps is None else self.steps) // self.blocks
+
+    @property
+    def score(self) -> Score:
+        """What positions are ranked by."""
+        return RANKED.get(self.alg, "confidence")
+
+    @property
+    def filters(self) -> bool:
+        """Whether some tokens are left out before one is drawn."""
+        return (self.top_p is not None and self.top_p < 1) or bool(self.top_k)
 
     def override(self, **changes: Any) -> "Setting":
         """Return this setting with some fields changed.
 
         ``threshold=None`` means none: the quota rule, unless a factor is given; ``factor`` replaces the
-        threshold. An explicit ``rule`` wins over both. Unknown names raise ``InputError``.
+        threshold; ``alg`` brings its own rule. An explicit ``rule`` wins over all. Unknown names raise
+        ``InputError``.
         """
         valid = [f.name for f in fields(self)]
         for name in changes:
@@ -112,21 +138,34 @@ class Setting:
             rule = _rule_after(self, changes)
             if rule is not None:
                 changes["rule"] = rule
-        elif changes["rule"] in ("threshold", "dynamic") and changes.get("threshold", 0) is None:
+        elif changes["rule"] in ("threshold", "dynamic", "carry") and changes.get("threshold", 0) is None:
             raise InputError(f"rule={changes['rule']} needs a threshold; threshold=None means the quota rule.")
         return replace(self, **changes)
 
 
+def _rule_of(alg: str, order: str, threshold: float | None, factor: float | None) -> str:
+    """The rule of a setting that names none."""
+    if factor is not None:
+        return "factor"
+    if alg in RANKED:
+        return "schedule"
+    if alg == "confidence_threshold":
+        return "carry" if order == "whole" else "threshold"
+    return "quota" if threshold is None else "threshold"
+
+
 def _rule_after(setting: Setting, changes: dict[str, Any]) -> str | Rule | None:
-    """The rule that changed thresholds and factors imply; None where they leave it as it is."""
-    given = {"threshold", "factor"} & changes.keys()
+    """The rule that a changed alg, threshold or factor implies; None where they leave it as it is."""
+    given = {"alg", "threshold", "factor"} & changes.keys()
     if not given or (callable(setting.rule) and any(changes[name] is not None for name in given)):
         return None  # a function reads what it likes from the setting
-    if changes.get("factor", setting.factor) is not None:
-        return "factor"
-    if changes.get("threshold", setting.threshold) is None:
-        return "quota"
-    return "dynamic" if setting.rule == "dynamic" else "threshold"
+    alg = str(changes.get("alg", setting.alg) or "none").lower()
+    order = str(changes.get("order", setting.order) or "blocks").lower()
+    threshold, factor = changes.get("threshold", setting.threshold), changes.get("factor", setting.factor)
+    if alg == "confidence_threshold" and factor is None and changes.get("threshold", 0) is None:
+        raise InputError("alg=confidence_threshold needs a threshold, and threshold=None means none.")
+    rule = _rule_of(alg, order, threshold, factor)
+    return "dynamic" if rule == "threshold" and setting.rule == "dynamic" else rule
 
 
 def _check_types(s: Setting) -> None:
@@ -138,9 +177,9 @@ def _check_types(s: Setting) -> None:
 
     kinds: tuple[tuple[Callable[[Any], bool], str, tuple[str, ...], bool], ...] = (
         (is_int, "a whole number", ("gen_length", "block_length", "seed"), False),
-        (is_int, "a whole number", ("steps", "window_size"), True),
-        (is_number, "a number", ("temperature", "cfg_scale"), False),
-        (is_number, "a number or None", ("threshold", "factor", "confidence_alpha", "theta"), True),
+        (is_int, "a whole number", ("steps", "window_size", "top_k"), True),
+        (is_number, "a number", ("temperature", "alg_temp", "cfg_scale"), False),
+        (is_number, "a number or None", ("threshold", "factor", "confidence_alpha", "theta", "top_p"), True),
         (lambda v: isinstance(v, bool), "True or False", ("early_exit", "end_of_turn"), False),
         (lambda v: isinstance(v, bool), "True, False or None", ("eos_guard",), True),
     )
@@ -192,12 +231,12 @@ def _check_stop(stop: Any) -> None:
 
 
 def _check_ranges(s: Setting) -> None:
-    unit = ("threshold", "theta", "confidence_alpha")
+    unit = ("threshold", "theta", "confidence_alpha", "top_p")
     for name in unit:
         value = getattr(s, name)
         if value is not None and not 0 <= value <= 1:
             raise InputError(f"{name} must lie between 0 and 1, not {value}.")
-    for name in ("temperature", "cfg_scale", "window_size", "factor"):
+    for name in ("temperature", "alg_temp", "cfg_scale", "window_size", "factor", "top_k"):
         value = getattr(s, name)
         if value is not None and not 0 <= value < float("inf"):
             raise InputError(f"{name} must be a finite number of at least 0, not {value}.")
@@ -206,16 +245,24 @@ def _check_ranges(s: Setting) -> None:
 def _check_lengths(s: Setting) -> None:
     if s.gen_length < 1 or s.block_length < 1:
         raise InputError(f"gen_length and block_length must be at least 1, not {s.gen_length} and {s.block_length}.")
-    if s.gen_length % s.block_length:
+    if s.gen_length % s.span:
         raise InputError(
             f"gen_length {s.gen_length} must be a multiple of block_length {s.block_length}; "
             f"{-(-s.gen_length // s.block_length) * s.block_length} would be."
         )
     fits = s.steps is None or (s.steps >= 1 and s.steps % s.blocks == 0 and s.steps <= s.gen_length)
-    if s.rule == "quota" and not fits:
+    if s.rule in COUNTED and not fits:
+        blocks = "" if s.order == "whole" else f"a multiple of the {s.blocks} blocks (gen_length / block_length) and "
+        raise InputError(f"steps {s.steps} must be {blocks}at most gen_length {s.gen_length}.")
+    if s.rule == "carry" and s.span % s.steps_per_block:
         raise InputError(
-            f"steps {s.steps} must be a multiple of the {s.blocks} blocks (gen_length / block_length) and at "
-            f"most gen_length {s.gen_length}."
+            f"rule=carry (alg=confidence_threshold) needs as many positions in each step: {s.span} do not divide "
+            f"into {s.steps_per_block} steps."
+        )
+    if s.rule == "schedule" and s.cache != "none" and s.steps_per_block < 2 and s.span > 1:
+        raise InputError(
+            f"rule=schedule (alg={s.alg}) with cache={s.cache} needs at least 2 steps a block, the refresh and one "
+            f"more: steps {s.steps} are {s.steps_per_block} for each of {s.blocks} blocks."
         )
 
 
@@ -231,6 +278,10 @@ def _check_combinations(s: Setting) -> None:
         raise InputError("length=adaptive needs suffix=full: a pruned suffix leaves nothing to predict the end from.")
     if s.cfg_scale > 0 and s.cache != "none":
         raise InputError("cfg_scale above 0 needs cache=none: the unconditional canvas has no cache.")
+    if s.alg in RANKED and s.rule != "schedule":
+        raise InputError(f"alg={s.alg} takes the best positions by rule=schedule: leave rule and factor out.")
+    if s.alg_temp > 0 and s.rule != "schedule":
+        raise InputError("alg_temp above 0 draws positions for rule=schedule: give alg=" + ", ".join(RANKED) + ".")
     if s.remasking == "random" and s.rule != "quota":
         raise InputError("remasking=random needs the quota rule: the others choose by confidence.")
 
@@ -250,6 +301,7 @@ PRESETS: dict[str, Setting] = {
         Setting("prefix-cache-parallel", cache="prefix", threshold=DEFAULT_THRESHOLD),
         Setting("dual-cache", cache="dual"),
         Setting("streaming", cache="prefix", rule="dynamic", suffix="window", early_exit=True, stop="eos"),
+        Setting("dream_baseline", order="whole", alg="entropy"),
     )
 }
 ALIASES = {"baseline": "llada_baseline", "dualcache": "fast_dllm_baseline"}

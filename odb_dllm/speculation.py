@@ -85,8 +85,15 @@ def draft_verdicts(taken: Bools, token: Ints, drafts: Ints, tokens: Ints) -> Boo
     return takes
 
 
-def fed_tokens(block_length: int, masks: int, layout: Layout) -> int:
-    """Tokens that a step feeds: whole copies in stage 1; the block and each branch's open positions in stage 2."""
+def own_positions(masked: Bools, shift: int) -> Bools:
+    """Offsets that each of stage 2's branches feeds by itself, [B]: its masks and the rows that predict them."""
+    own = masked.copy()
+    own[: len(own) - shift] |= masked[shift:]
+    return own
+
+
+def fed_tokens(block_length: int, own: int, layout: Layout) -> int:
+    """Tokens that a step feeds: whole copies in stage 1; the block and each branch's ``own`` positions in stage 2."""
     if layout is JUMP:
         return len(JUMP) * block_length
-    return block_length + (len(SHARE) - 1) * masks
+    return block_length + (len(SHARE) - 1) * own

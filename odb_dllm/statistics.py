@@ -5,6 +5,7 @@ Per sample (``Row``), with seconds in float and lengths in tokens:
 - ``tokens``: generated tokens before the first EOS or stop pattern; prompt and padding excluded.
 - ``text_tokens``: tokens of the answer's text after it was cut at the task's ``until`` strings.
 - ``canvas_tokens``: the whole response canvas at the end, EOS fill included.
+- ``non_eos_tokens``: all tokens of that canvas but EOS, whatever follows the answer included.
 - ``decode_length``: the effective length: up to the stop pattern where the generation ended early, else the
   canvas.
 - ``nfe``: forwards, = ``refreshes`` + ``steps``; ``fed_tokens``: tokens that those forwards were fed,
@@ -69,6 +70,7 @@ class Row:
     refresh_seconds: float
     step_seconds: float
     wall_seconds: float = 0.0
+    non_eos_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Totals:
     tokens: int
     text_tokens: int
     canvas_tokens: int
+    non_eos_tokens: int
     prompt_tokens: int
     fed_tokens: int
     nfe: int
@@ -102,6 +105,7 @@ class Totals:
     tokens_per_second: float | None
     text_tokens_per_second: float | None
     canvas_tokens_per_second: float | None
+    non_eos_tokens_per_second: float | None
     tokens_per_forward: float | None
     nfe_per_sample: float | None
     tokens_per_sample: float | None
@@ -119,6 +123,7 @@ def make_row(
     prompt_tokens: int,
     text_tokens: int,
     patterns: Sequence[Sequence[int]],
+    eos: Sequence[int] = (),
 ) -> Row:
     """Return the row of one generation.
 
@@ -128,6 +133,7 @@ def make_row(
         prompt_tokens: length of the prompt.
         text_tokens: tokens of the final text.
         patterns: the task's stop patterns, EOS among them.
+        eos: ids that count as EOS.
     """
     end = first_match(generation.tokens, patterns)
     return Row(
@@ -148,6 +154,7 @@ def make_row(
         seconds=generation.seconds,
         refresh_seconds=generation.refresh_seconds,
         step_seconds=generation.step_seconds,
+        non_eos_tokens=sum(token not in eos for token in generation.tokens),
     )
 
 
@@ -164,7 +171,8 @@ def total(rows: Sequence[Row], wall_seconds: float | None = None) -> Totals:
     p50, p95 = np.percentile(latencies, [50, 95]).tolist() if rows else (None, None)
     return Totals(
         samples=len(rows),
-        **{name: add(name) for name in ("tokens", "text_tokens", "canvas_tokens", "prompt_tokens", "fed_tokens")},
+        **{name: add(name) for name in ("tokens", "text_tokens", "canvas_tokens", "non_eos_tokens")},
+        **{name: add(name) for name in ("prompt_tokens", "fed_tokens")},
         **{name: add(name) for name in ("nfe", "refreshes", "steps")},
         wall_seconds=wall,
         seconds=seconds,
@@ -173,6 +181,7 @@ def total(rows: Sequence[Row], wall_seconds: float | None = None) -> Totals:
         tokens_per_second=_ratio(add("tokens"), wall),
         text_tokens_per_second=_ratio(add("text_tokens"), wall),
         canvas_tokens_per_second=_ratio(add("canvas_tokens"), wall),
+        non_eos_tokens_per_second=_ratio(add("non_eos_tokens"), wall),
         tokens_per_forward=_ratio(add("decode_length"), add("nfe")),
         nfe_per_sample=_ratio(add("nfe"), len(rows)),
         tokens_per_sample=_ratio(add("tokens"), len(rows)),

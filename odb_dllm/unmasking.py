@@ -2,7 +2,7 @@
 
 A rule is a function of the confidences at the masked positions and of where the generation stands. It returns
 True for each position to unmask. Fast-dLLM (arXiv 2505.22618) section 3.3 has threshold and factor,
-Streaming-dLLM (2601.17917) section 3.3 the dynamic threshold.
+Streaming-dLLM (2601.17917) section 3.3 the dynamic threshold; schedule and carry are those of Dream (2508.15487).
 """
 
 from collections.abc import Callable
@@ -26,9 +26,11 @@ class Moment:
     block_masks: int  # masks of the block before its first forward
     refresh: bool  # this forward was a refresh
     masked_share: float  # masked tokens fed / tokens fed
+    opened: int = 0  # masks that the block's first forward took without asking a rule
 
 
-Rule = Callable[[Floats, Moment], Bools]  # (log confidences [m] by position, moment) -> [m]
+Rule = Callable[[Floats, Moment], Bools]  # (log confidences or other scores [m] by position, moment) -> [m]
+SCHEDULE_END = 1e-3  # Dream's noise level at the last step, 1 being the first
 
 
 def top(score: Floats, count: int) -> Bools:
@@ -45,8 +47,9 @@ def at_least(log_confidence: Floats, threshold: float) -> Bools:
 
 def quota(score: Floats, moment: Moment) -> Bools:
     """Spread the block's masks evenly over its steps, the earlier ones taking one more where it does not divide."""
-    share, rest = divmod(moment.block_masks, moment.setting.steps_per_block)
-    return top(score, share + (moment.step < rest))
+    steps = max(1, moment.setting.steps_per_block - moment.opened)
+    share, rest = divmod(moment.block_masks - moment.opened, steps)
+    return top(score, share + (moment.step - moment.opened < rest))
 
 
 def threshold(log_confidence: Floats, moment: Moment) -> Bools:
@@ -76,4 +79,37 @@ def dynamic(log_confidence: Floats, moment: Moment) -> Bools:
     return at_least(log_confidence, setting.threshold * scale)
 
 
-RULES: dict[str, Rule] = {"quota": quota, "threshold": threshold, "factor": factor, "dynamic": dynamic}
+def schedule(score: Floats, moment: Moment) -> Bools:
+    """Dream's schedule: of m masks, int(m * (1 - t' / t)) go, t falling evenly from 1 to 0.001; all at the last step.
+
+    The only rule that may take nothing: rounding down leaves some steps without a position.
+    """
+    steps, m = moment.setting.steps_per_block, len(score)
+    if moment.step >= steps - 1:
+        return np.ones(m, bool)
+    now, later = (1 - (1 - SCHEDULE_END) * step / steps for step in (moment.step, moment.step + 1))
+    return top(score, int(m * (1 - later / now)))
+
+
+def carry(log_confidence: Floats, moment: Moment) -> Bools:
+    """A quota with a threshold: what a step refuses of its share is carried to the next, and all is open at last.
+
+    Share and carry together are what the shares so far come to, less what was taken.
+    """
+    setting, m = moment.setting, len(log_confidence)
+    assert setting.threshold is not None
+    share = moment.block_masks // setting.steps_per_block
+    taken = moment.block_masks - m
+    last = moment.step >= setting.steps_per_block - 1
+    allowed = m if last else min(m, max(1, share * (moment.step + 1) - taken))
+    return top(log_confidence, allowed) & at_least(log_confidence, setting.threshold)
+
+
+RULES: dict[str, Rule] = {
+    "quota": quota,
+    "threshold": threshold,
+    "factor": factor,
+    "dynamic": dynamic,
+    "schedule": schedule,
+    "carry": carry,
+}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Evaluates one model on one task with the published hyper-parameters: G 1024, B 32, threshold 0.9 and the
-# family's length-prediction thresholds. Called by llada_instruct/ and llada_1_5/:
+# Evaluates one model on one task with the published hyper-parameters: G 1024 (Dream's papers: 256), B 32, threshold 0.9,
+# the family's length-prediction thresholds and windows. Called by llada_instruct/, llada_1_5/ and dream/:
 #   evaluate.sh <family> <default model> [GPU_ID] [Task_Name] [Model] [Setting] [lm-eval arguments...]
 set -euo pipefail
 
@@ -39,6 +39,8 @@ done
 if (($#)) && [[ "$1" != -* ]]; then
     fail "'$1' is one argument too many: GPU_ID, Task_Name, Model and Setting come first, then flags."
 fi
+length=1024
+[[ "$family" == dream ]] && length=256
 gpu=${positional[0]:-0}
 task=${positional[1]:-gsm8k}
 model=${positional[2]:-$default_model}
@@ -71,5 +73,5 @@ done
 # lm-eval merges repeated --model_args, the later ones winning.
 exec "$python" -m odb_dllm run \
     --tasks "$task" --device "$device" ${output[@]+"${output[@]}"} \
-    --model_args "pretrained=$model" "setting=$setting" "family=$family" gen_length=1024 block_length=32 \
+    --model_args "pretrained=$model" "setting=$setting" "family=$family" "gen_length=$length" block_length=32 \
     "$@"

@@ -1,7 +1,7 @@
-"""Tiny random LLaDA checkpoints: those the golden runs were recorded on, and any others for fuzzing.
+"""Tiny random LLaDA and Dream checkpoints: those the golden runs were recorded on, and any others for fuzzing.
 
 Weights come from numpy's legacy RandomState, whose stream is the same on every numpy version. Names, keys and
-layout are those of the published checkpoint (GSAI-ML/LLaDA-8B-Instruct).
+layout are those of the published checkpoints (GSAI-ML/LLaDA-8B-Instruct, Dream-org/Dream-v0-Base-7B).
 """
 
 import json
@@ -29,6 +29,15 @@ LLADA_CONFIG: dict[str, Any] = {
 LLADA_SPECIAL = (126081, 17188, 38649, 48, 198, 2439, 1413, 2, 7442, 371, 3384, 103193)
 # Ordinary predictable tokens are drawn below this id (below vocab_size where that is smaller).
 LLADA_ACTIVE_BELOW = 100000
+
+DREAM_CONFIG: dict[str, Any] = {
+    "model_type": "Dream", "architectures": ["DreamModel"], "vocab_size": 512, "hidden_size": 32,
+    "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "hidden_act": "silu", "max_position_embeddings": 4096, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0,
+    "rope_scaling": None, "tie_word_embeddings": False, "attention_dropout": 0.0, "mask_token_id": 510,
+    "pad_token_id": 511, "bos_token_id": 508, "eos_token_id": 511, "use_cache": True,
+}  # fmt: skip
+DREAM_PROMPT_BELOW = 500  # ids of the golden prompts
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,3 +143,37 @@ def _build(
     w["ff_out"] = head
     weights = {f"model.transformer.{name}.weight": array for name, array in w.items()}
     return Checkpoint(dict(config), weights, active, tuple(special))
+
+
+@lru_cache(maxsize=32)
+def dream_checkpoint(seed: int, *, logit_std: float = 10.0, **changes: Any) -> Checkpoint:
+    """The Dream checkpoint of a golden run, or one with another config. Every token but the mask has a logit."""
+    config = DREAM_CONFIG | changes
+    rs = np.random.RandomState(seed)
+    d, h, vocab, mask = (config[key] for key in ("hidden_size", "intermediate_size", "vocab_size", "mask_token_id"))
+    kv = d // config["num_attention_heads"] * config["num_key_value_heads"]
+
+    def normal(*shape: int) -> np.ndarray:
+        return rs.standard_normal(shape).astype(np.float32)
+
+    # The order of the draws is part of the golden runs: do not change it.
+    w = {"model.embed_tokens": normal(vocab, d)}
+    w["model.embed_tokens"][mask] *= 0.25
+    heads = {"q_proj": (d, 2.5), "k_proj": (kv, 2.5), "v_proj": (kv, 1.5)}
+    for layer in (f"model.layers.{i}" for i in range(config["num_hidden_layers"])):
+        biases = {}
+        for name, (rows, gain) in heads.items():
+            w[f"{layer}.self_attn.{name}"] = normal(rows, d) * np.float32(gain / np.sqrt(d))
+            biases[f"{layer}.self_attn.{name}.bias"] = normal(rows) * np.float32(0.1)
+        w[f"{layer}.self_attn.o_proj"] = normal(d, d) * np.float32(1.5 / np.sqrt(d))
+        for name, (rows, cols) in {"gate_proj": (h, d), "up_proj": (h, d), "down_proj": (d, h)}.items():
+            w[f"{layer}.mlp.{name}"] = normal(rows, cols) * np.float32(1 / np.sqrt(cols))
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            w[f"{layer}.{name}"] = (1 + 0.1 * normal(d)).astype(np.float32)
+        w |= biases
+    w["model.norm"] = (1 + 0.1 * normal(d)).astype(np.float32)
+    if not config["tie_word_embeddings"]:
+        w["lm_head"] = normal(vocab, d) * np.float32(logit_std / np.sqrt(d))
+        w["lm_head"][mask] = 0
+    weights = {name if name.endswith(".bias") else f"{name}.weight": array for name, array in w.items()}
+    return Checkpoint(config, weights, np.arange(min(vocab, DREAM_PROMPT_BELOW)), ())

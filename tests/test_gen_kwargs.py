@@ -47,6 +47,15 @@ def test_temperature_needs_do_sample() -> None:
     assert temperature({"temperature": 0.3}, {"temperature": 0.7, "do_sample": True}) == 0.3
 
 
+def test_filters_are_those_of_drawn_tokens(caplog: pytest.LogCaptureFixture) -> None:
+    gen = {"temperature": 0.7, "do_sample": True, "top_p": 0.9, "top_k": 20}
+    setting = setting_of(parsed(top_k=5), gen, {}, end_of_turn=False)
+    assert (setting.top_p, setting.top_k) == (0.9, 5)
+    neutral = setting_of(parsed(), gen | {"top_p": 1.0, "top_k": -1}, {}, end_of_turn=False)
+    assert (neutral.top_p, neutral.top_k) == (None, None)
+    assert not caplog.records
+
+
 def test_arguments_that_mean_nothing_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
         setting_of(parsed(), {"top_p": 0.123, "top_k": -1, "num_beams": 1}, {}, end_of_turn=False)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from odb_dllm import InputError, Setting
 from odb_dllm.arguments import OWN, SETTING_FIELDS, from_string, parse
 from odb_dllm.contract import Forward, Prediction
-from odb_dllm.engine import place
+from odb_dllm.engine import place, target_rows
 from odb_dllm.sampler import capacity, sample
 from odb_dllm.stopping import StopRule
 
@@ -17,7 +17,7 @@ MASK = 63
 UNIT = st.floats(0, 1)
 SWITCHES: dict[str, st.SearchStrategy[Any]] = {
     "cache": st.sampled_from(["none", "prefix", "dual"]),
-    "rule": st.sampled_from(["quota", "threshold", "factor", "dynamic"]),
+    "rule": st.sampled_from(["quota", "threshold", "factor", "dynamic", "schedule", "carry"]),
     "threshold": UNIT,
     "factor": st.floats(0, 5),
     "confidence_alpha": UNIT,
@@ -27,6 +27,9 @@ SWITCHES: dict[str, st.SearchStrategy[Any]] = {
     "speculation": st.sampled_from(["none", "accept-jump", "jump-share"]),
     "early_exit": st.booleans(),
     "remasking": st.sampled_from(["low_confidence", "random"]),
+    "order": st.sampled_from(["blocks", "blocks", "whole"]),
+    "alg": st.sampled_from(["maskgit_plus", "topk_margin", "entropy"]),
+    "alg_temp": st.sampled_from([0.0, 1.0]),
 }
 PATTERNS = st.lists(st.lists(st.integers(0, 20), min_size=1, max_size=3).map(tuple), max_size=4)
 
@@ -43,6 +46,15 @@ def allowed_settings(draw: st.DrawFn) -> Setting:
         given_["remasking"] = "low_confidence"
     if given_["length"] == "adaptive":
         given_["suffix"] = "full"
+    if given_["rule"] != "schedule":
+        given_ |= {"alg": "none", "alg_temp": 0.0}
+    elif given_["cache"] != "none":
+        sizes["steps"] = max(sizes["steps"], 2 if given_["order"] == "whole" and block * blocks > 1 else 2 * blocks)
+        sizes["steps"] = min(sizes["steps"], block * blocks)
+    elif given_["order"] == "whole":
+        sizes["steps"] = draw(st.integers(1, block * blocks))
+    if given_["rule"] == "carry":
+        sizes["steps"] = block * blocks if given_["order"] == "whole" else blocks * draw(st.sampled_from([1, block]))
     return Setting(**given_, **sizes)
 
 
@@ -55,6 +67,7 @@ def allowed_settings(draw: st.DrawFn) -> Setting:
     guard=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
     sureness=st.sampled_from([0.02, 0.5, 5.0]),
+    shift=st.sampled_from([0, 1]),
 )
 def test_every_generation(
     setting: Setting,
@@ -64,12 +77,13 @@ def test_every_generation(
     guard: bool,
     seed: int,
     sureness: float,
+    shift: int,
 ) -> None:
     rng = np.random.default_rng(seed)
     start, full = len(prompt), len(prompt) + setting.gen_length
     stop = StopRule(((2,), *patterns), (2,), theta, guard)
-    sampler = sample(np.array(prompt, np.int64), setting, stop, MASK)
-    slots, stored, forwards = capacity(setting, start), 0, 0
+    sampler = sample(np.array(prompt, np.int64), setting, stop, MASK, shift=shift)
+    slots, stored, forwards = capacity(setting, start, shift), 0, 0
     forward: Forward = next(sampler)
     result = None
     while result is None:
@@ -86,6 +100,7 @@ def test_every_generation(
                 assert set(forward.positions) <= set(range(*_block_of(forward, setting, start)))
             stored = place(forward, stored, slots).stored  # the cache has room for it
         assert not any(first <= p < last for p in forward.positions for first, last in forward.sees)
+        target_rows(forward, shift)  # every row that a target is read at is fed
         count = len(forward.targets)
         confidence = rng.random(count) ** (1 / sureness)
         made = Prediction(rng.integers(0, 21, count), np.log(confidence.clip(1e-300)), np.ones(count, bool))
@@ -95,15 +110,15 @@ def test_every_generation(
             result = finished.value
     assert MASK not in result.tokens
     assert len(result.tokens) <= setting.gen_length
-    assert len(result.tokens) % setting.block_length == 0
+    assert len(result.tokens) % setting.span == 0
     assert result.nfe == forwards == len(result.forward_lengths)
     assert 1 <= result.decode_length <= len(result.tokens)
     assert result.predicted_lengths == sorted(result.predicted_lengths, reverse=True)
 
 
 def _block_of(forward: Forward, setting: Setting, start: int) -> tuple[int, int]:
-    first = start + (int(forward.positions.min()) - start) // setting.block_length * setting.block_length
-    return first, first + setting.block_length
+    first = start + (int(forward.positions.min()) - start) // setting.span * setting.span
+    return first, first + setting.span
 
 
 ANYTHING = st.one_of(

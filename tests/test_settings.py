@@ -33,6 +33,7 @@ def test_presets_are_the_published_table() -> None:
         "prefix-cache-parallel": ("prefix", "threshold", 0.9, "fixed", "full", "none", False),
         "dual-cache": ("dual", "quota", None, "fixed", "full", "none", False),
         "streaming": ("prefix", "dynamic", 0.9, "fixed", "window", "none", True),
+        "dream_baseline": ("none", "schedule", None, "fixed", "full", "none", False),
     }
     assert all((s.gen_length, s.block_length, s.temperature) == (1024, 32, 0.0) for s in PRESETS.values())
 

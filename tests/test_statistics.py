@@ -41,6 +41,7 @@ def test_tokens_end_at_the_first_eos_or_stop_pattern() -> None:
     args = {"prompt_tokens": 10, "text_tokens": 3}
     assert make_row(("t", 0, 0, 0), generation(canvas), patterns=[(EOS,)], **args).tokens == 4
     assert make_row(("t", 0, 0, 0), generation(canvas), patterns=[(EOS,), (8, 7)], **args).tokens == 1
+    assert make_row(("t", 0, 0, 0), generation(canvas), patterns=[], eos=(EOS,), **args).non_eos_tokens == 5
     assert make_row(("t", 0, 0, 0), generation([9] * 8), patterns=[(EOS,)], **args).tokens == 8
 
 
@@ -51,7 +52,9 @@ def test_row_holds_every_figure() -> None:
         prompt_tokens=10,
         text_tokens=5,
         patterns=[(EOS,)],
+        eos=(9,),
     )
+    assert made.non_eos_tokens == 0
     assert (made.task, made.doc_id, made.index, made.repeat) == ("t", 3, 0, 1)
     assert (made.canvas_tokens, made.text_tokens, made.prompt_tokens) == (8, 5, 10)
     assert (made.nfe, made.refreshes, made.steps, made.fed_tokens) == (4, 1, 3, 100 + 3 * 32)

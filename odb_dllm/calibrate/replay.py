@@ -54,8 +54,9 @@ def record(engine: Engine, request: Request) -> Recording:
     """
     setting, prompt = request.setting, np.asarray(request.prompt, np.int64)
     never = replace(request.stop, theta=math.inf)  # as a fixed length, but all positions are predicted
-    sampler = sample(prompt, setting, never, engine.model.ids.mask, sequence=request.sequence)
-    cache = engine.open(capacity(setting, len(prompt)))
+    shift = engine.model.network.shift
+    sampler = sample(prompt, setting, never, engine.model.ids.mask, shift=shift, sequence=request.sequence)
+    cache = engine.open(capacity(setting, len(prompt), shift))
     openings: list[tuple[Ints, Floats]] = []
     forward = next(sampler)
     while True:

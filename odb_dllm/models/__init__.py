@@ -1,8 +1,9 @@
 """Model families by the ``model_type`` of their config.json.
 
 A family is a class with ``from_config(config) -> nn.Module``, a ``forward`` and ``logits`` as LLaDA's, ``shift``
-(how many rows before a position its prediction is read) and a ``config`` that gives the sizes. Other packages add
-theirs through the entry point group ``odb_dllm.models``, named by model_type.
+(how many rows before a position its prediction is read) and ``tempered`` (whether the confidence of a drawn token is
+that in the distribution it was drawn from), and a ``config`` that gives the sizes. Other packages add theirs through
+the entry point group ``odb_dllm.models``, named by model_type. ``docs/adding_a_model.md`` shows one.
 """
 
 import logging
@@ -11,10 +12,11 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from odb_dllm.errors import InputError, nearest
+from odb_dllm.models.dream import Dream
 from odb_dllm.models.llada import LLaDA
 
 logger = logging.getLogger(__name__)
-FAMILIES: dict[str, Any] = {"llada": LLaDA}
+FAMILIES: dict[str, Any] = {"llada": LLaDA, "Dream": Dream}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Parts that every model family shares: RMSNorm, rotary positions, and what a layer asks of a KV cache."""
+"""Parts that every model family shares: RMSNorm, rotary positions, attention over a KV cache, SwiGLU."""
 
 from typing import Protocol
 
@@ -51,3 +51,35 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, grouped: bool) 
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped)
     # Without a batch dimension, torch takes none of its fast kernels.
     return F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=mask, enable_gqa=grouped)[0]
+
+
+def attention(
+    qkv: tuple[Tensor, Tensor, Tensor],
+    head: int,
+    rotary: tuple[Tensor, Tensor],
+    kv: LayerCache | None,
+    layer: int,
+    mask: Tensor | None,
+) -> Tensor:
+    """Multi-head attention of projected queries, keys and values [..., n, their width], before the output projection.
+
+    Args:
+        head: width of one head; keys and values may have fewer heads than queries.
+        rotary: cos and sin of the positions, from ``rotary_table``.
+        kv: takes this layer's new keys and values and answers with those to attend to; None: the input's own.
+        mask: bool, broadcastable to [..., heads, n, m]; True where a query attends to a key. None = all.
+
+    Returns:
+        [..., n, heads * head].
+    """
+    q, k, v = (x.unflatten(-1, (-1, head)).transpose(-3, -2) for x in qkv)  # [..., heads, n, head]
+    q, k = rotate(q, *rotary), rotate(k, *rotary)
+    grouped = q.shape[-3] != k.shape[-3]
+    if kv is not None:
+        k, v = kv.update(layer, k, v)
+    return attend(q, k, v, mask, grouped).transpose(-3, -2).flatten(-2)
+
+
+def swiglu(x: Tensor, gate: nn.Module, up: nn.Module, down: nn.Module) -> Tensor:
+    """The gated MLP [..., width] -> [..., width]."""
+    return down(F.silu(gate(x)) * up(x))

@@ -3,6 +3,7 @@
 Tensor names and config keys are those of the published checkpoints, so their safetensors load as they are.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from odb_dllm.errors import InputError
-from odb_dllm.models.layers import LayerCache, RMSNorm, attend, rotary_table, rotate
+from odb_dllm.models.config import ModelConfig, read_config
+from odb_dllm.models.layers import LayerCache, RMSNorm, attention, rotary_table, swiglu
 
 # Variants of the architecture that no published LLaDA uses: {config key: the value that is supported}.
 _FIXED = {
@@ -28,87 +29,36 @@ _FIXED = {
     "input_emb_norm": False,
 }
 
-MAX_SIZE, MAX_LAYERS = 2**26, 1000  # far beyond any model: what exceeds them is a corrupt file
-
 
 @dataclass(frozen=True)
-class LLaDAConfig:
+class LLaDAConfig(ModelConfig):
     """Shape of a LLaDA, from its config.json."""
 
-    d_model: int
-    n_heads: int
-    n_kv_heads: int
-    n_layers: int
-    mlp_hidden_size: int
-    vocab_size: int
-    max_sequence_length: int
-    mask_token_id: int
-    eos_token_id: int
-    rope_theta: float = 10000.0
-    rms_norm_eps: float = 1e-5
     rope_full_precision: bool = True
-    weight_tying: bool = False
 
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> "LLaDAConfig":
         """Read the published keys; ``InputError`` names a key that is missing or a variant that is not supported."""
-        for key, value in _FIXED.items():
-            if config.get(key, value) not in (value, None):
-                raise InputError(f"config.json: {key} = {config[key]!r} is not supported, only {value!r}.")
-        try:
-            d_model, n_heads = int(config["d_model"]), int(config["n_heads"])
-            made = cls(
-                d_model=d_model,
-                n_heads=n_heads,
-                n_kv_heads=int(config.get("n_kv_heads") or (1 if config.get("multi_query_attention") else n_heads)),
-                n_layers=int(config["n_layers"]),
-                mlp_hidden_size=int(config.get("mlp_hidden_size") or config["mlp_ratio"] * d_model),
-                vocab_size=int(config.get("embedding_size") or config["vocab_size"]),
-                max_sequence_length=int(config["max_sequence_length"]),
-                mask_token_id=int(config["mask_token_id"]),
-                eos_token_id=int(config["eos_token_id"]),
-                rope_theta=float(config.get("rope_theta", 10000.0)),
-                rms_norm_eps=float(config.get("rms_norm_eps", 1e-5)),
-                rope_full_precision=bool(config.get("rope_full_precision", True)),
-                weight_tying=bool(config.get("weight_tying", False)),
-            )
-        except KeyError as error:
-            raise InputError(f"config.json lacks the key {error.args[0]!r}, which a LLaDA needs.") from None
-        except (TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"config.json holds a value of the wrong type for a LLaDA: {error}.") from None
-        made.check()
-        return made
+        return read_config(config, "a LLaDA", _FIXED, cls._read)
 
-    def check(self) -> None:
-        """Raise ``InputError`` where the sizes contradict each other."""
-        limits = dict.fromkeys(("d_model", "mlp_hidden_size", "vocab_size", "max_sequence_length"), MAX_SIZE)
-        limits |= {"n_heads": MAX_SIZE, "n_kv_heads": MAX_SIZE, "n_layers": MAX_LAYERS}
-        for key, limit in limits.items():
-            if not 1 <= getattr(self, key) <= limit:
-                raise InputError(f"config.json: {key} must lie between 1 and {limit}, not {getattr(self, key)}.")
-        for key in ("rope_theta", "rms_norm_eps"):
-            if not 0 < getattr(self, key) < float("inf"):
-                raise InputError(f"config.json: {key} must be a positive number, not {getattr(self, key)}.")
-        if self.d_model % self.n_heads or (self.d_model // self.n_heads) % 2:
-            raise InputError(
-                f"config.json: d_model {self.d_model} must be n_heads {self.n_heads} times an even head width."
-            )
-        if self.n_heads % self.n_kv_heads:
-            raise InputError(f"config.json: n_heads {self.n_heads} must be a multiple of n_kv_heads {self.n_kv_heads}.")
-        if self.mask_token_id == self.eos_token_id:
-            raise InputError(
-                f"config.json: mask_token_id and eos_token_id must differ, and both are {self.eos_token_id}."
-            )
-        for key in ("mask_token_id", "eos_token_id"):
-            if not 0 <= getattr(self, key) < self.vocab_size:
-                raise InputError(
-                    f"config.json: {key} {getattr(self, key)} is outside the vocabulary of {self.vocab_size}."
-                )
-
-    @property
-    def head(self) -> int:
-        """Width of one attention head."""
-        return self.d_model // self.n_heads
+    @classmethod
+    def _read(cls, config: Mapping[str, Any]) -> "LLaDAConfig":
+        d_model, n_heads = int(config["d_model"]), int(config["n_heads"])
+        return cls(
+            d_model=d_model,
+            n_heads=n_heads,
+            n_kv_heads=int(config.get("n_kv_heads") or (1 if config.get("multi_query_attention") else n_heads)),
+            n_layers=int(config["n_layers"]),
+            mlp_hidden_size=int(config.get("mlp_hidden_size") or config["mlp_ratio"] * d_model),
+            vocab_size=int(config.get("embedding_size") or config["vocab_size"]),
+            max_sequence_length=int(config["max_sequence_length"]),
+            mask_token_id=int(config["mask_token_id"]),
+            eos_token_id=int(config["eos_token_id"]),
+            rope_theta=float(config.get("rope_theta", 10000.0)),
+            rms_norm_eps=float(config.get("rms_norm_eps", 1e-5)),
+            rope_full_precision=bool(config.get("rope_full_precision", True)),
+            weight_tying=bool(config.get("weight_tying", False)),
+        )
 
 
 class Block(nn.Module):
@@ -118,7 +68,6 @@ class Block(nn.Module):
         super().__init__()
         width, kv_width, hidden = config.d_model, config.n_kv_heads * config.head, config.mlp_hidden_size
         self.index, self.head = index, config.head
-        self.grouped = config.n_kv_heads != config.n_heads
         self.attn_norm = RMSNorm(width, config.rms_norm_eps)
         self.q_proj = nn.Linear(width, width, bias=False)
         self.k_proj = nn.Linear(width, kv_width, bias=False)
@@ -131,23 +80,16 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], kv: LayerCache | None, mask: Tensor | None) -> Tensor:
         h = self.attn_norm(x)
-        q = rotate(self._heads(self.q_proj(h)), *rotary)  # [..., heads, n, head]
-        k = rotate(self._heads(self.k_proj(h)), *rotary)
-        v = self._heads(self.v_proj(h))
-        if kv is not None:
-            k, v = kv.update(self.index, k, v)
-        x = x + self.attn_out(attend(q, k, v, mask, self.grouped).transpose(-3, -2).flatten(-2))
-        h = self.ff_norm(x)
-        return x + self.ff_out(F.silu(self.ff_proj(h)) * self.up_proj(h))
-
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.head)).transpose(-3, -2)  # [..., n, width] -> [..., heads, n, head]
+        qkv = (self.q_proj(h), self.k_proj(h), self.v_proj(h))
+        x = x + self.attn_out(attention(qkv, self.head, rotary, kv, self.index, mask))
+        return x + swiglu(self.ff_norm(x), self.ff_proj, self.up_proj, self.ff_out)
 
 
 class LLaDA(nn.Module):
     """The network, with the published tensor names (``model.transformer.blocks.0.q_proj.weight`` ...)."""
 
     shift = 0  # the prediction for position i is read at row i
+    tempered = False  # the confidence of a drawn token is its probability in the plain softmax
 
     def __init__(self, config: LLaDAConfig) -> None:
         super().__init__()

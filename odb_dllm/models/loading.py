@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from odb_dllm.errors import InputError, nearest
 from odb_dllm.models import family_class
+from odb_dllm.models.lora import merge_adapter, read_adapter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -75,6 +76,7 @@ def load_model(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    peft: str | os.PathLike[str] | None = None,
 ) -> DiffusionModel:
     """Load a masked-diffusion language model for ``generate``.
 
@@ -83,6 +85,7 @@ def load_model(
         device: ``cpu``, ``cuda`` or ``cuda:N``; None takes a GPU where there is one.
         dtype: float64, float32, float16 or bfloat16, by name or as torch.dtype; None is bfloat16 on CUDA and
             float32 on the CPU.
+        peft: a folder with a LoRA adapter, which is merged into the weights.
 
     Raises:
         InputError: one sentence on what is missing, corrupt or not supported.
@@ -96,6 +99,7 @@ def load_model(
         network = family_class(config.get("model_type")).from_config(config)
     files = weight_files(folder)
     check_tensors(network, files)
+    adapter = None if peft is None else read_adapter(network, Path(peft).expanduser())
     tokenizer = load_tokenizer(folder)
     limit = network.config.vocab_size
     entries = 0 if tokenizer is None else max(tokenizer.get_vocab().values(), default=-1) + 1
@@ -105,6 +109,8 @@ def load_model(
             "not belong together."
         )
     load_weights(network, files, device_, dtype_)
+    if adapter is not None:
+        merge_adapter(network, adapter)
     return DiffusionModel(
         name=str(pretrained),
         path=folder,
@@ -113,7 +119,7 @@ def load_model(
         device=device_,
         dtype=dtype_,
         tokenizer=tokenizer,
-        ids=TokenIds(network.config.mask_token_id, network.config.eos_token_id, _end_of_turn(tokenizer)),
+        ids=TokenIds(network.config.mask_token_id, network.config.eos_token_id, _end_of_turn(network, tokenizer)),
         vocab_size=limit,
         predictable=limit if tokenizer is None else entries,
         max_length=network.config.max_sequence_length,
@@ -267,23 +273,58 @@ def load_weights(network: nn.Module, files: list[Path], device: torch.device, dt
                     bar.update(tensor.nbytes)
 
 
-def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase | None":
-    """The tokenizer in a folder; None where it has none."""
+def load_tokenizer(folder: Path, add_bos: bool | None = None) -> "PreTrainedTokenizerBase | None":
+    """The tokenizer in a folder; None where it has none.
+
+    Args:
+        folder: whose config.json names the model family, where there is one.
+        add_bos: whether it puts BOS before a text that special tokens are added to; None: where the family's
+            prompts begin with it, and as its own files say otherwise.
+    """
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         return None
     if not any((folder / name).is_file() for name in TOKENIZER_FILES if name != "tokenizer_config.json"):
         raise InputError(f"The tokenizer in {folder} could not be loaded: there is a tokenizer_config.json alone.")
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    import transformers
 
+    family = _family_in(folder)
     # The file alone says everything; AutoTokenizer would ask config.json for a model that transformers lacks.
-    kind = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else AutoTokenizer
+    class_ = "PreTrainedTokenizerFast" if (folder / "tokenizer.json").is_file() else "AutoTokenizer"
+    if class_ == "AutoTokenizer" and (folder / "vocab.json").is_file():
+        class_ = getattr(family, "tokenizer_class", class_)
     try:
         with held_stderr():
-            return kind.from_pretrained(str(folder), trust_remote_code=False)
+            tokenizer = getattr(transformers, class_).from_pretrained(str(folder), trust_remote_code=False)
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:  # on a corrupt file the tokenizers library raises Exception, or panics
         raise InputError(f"The tokenizer in {folder} could not be loaded: {_first_line(error)}") from None
+    wanted = getattr(family, "adds_bos", False) and tokenizer.bos_token is not None if add_bos is None else add_bos
+    if wanted:
+        _prepend_bos(tokenizer, folder)
+    return tokenizer
+
+
+def _family_in(folder: Path) -> Any:
+    """The family class that a folder's config.json names; None where there is no such file or no such family."""
+    try:
+        return family_class(read_config(folder).get("model_type"))
+    except InputError:  # a folder with a tokenizer alone
+        return None
+
+
+def _prepend_bos(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
+    """Let ``encode`` put BOS first, unless it does so already or is told to add no special tokens."""
+    from tokenizers.processors import TemplateProcessing
+
+    bos = tokenizer.bos_token
+    if bos is None or not tokenizer.is_fast:
+        raise InputError(f"The tokenizer in {folder} has no BOS token that texts could begin with.")
+    if tokenizer.encode("a")[0] == tokenizer.bos_token_id:
+        return
+    special = [(str(bos), int(tokenizer.bos_token_id))]
+    # backend_tokenizer is the one that encodes; what was there before only shifts offsets, which nobody reads.
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{bos} $A", special_tokens=special)
 
 
 @contextmanager
@@ -311,7 +352,8 @@ def _first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _end_of_turn(tokenizer: "PreTrainedTokenizerBase | None") -> int | None:
-    if tokenizer is None or END_OF_TURN not in tokenizer.get_vocab():
+def _end_of_turn(network: nn.Module, tokenizer: "PreTrainedTokenizerBase | None") -> int | None:
+    token = getattr(network, "end_of_turn", END_OF_TURN)
+    if tokenizer is None or token not in tokenizer.get_vocab():
         return None
-    return int(tokenizer.convert_tokens_to_ids(END_OF_TURN))
+    return int(tokenizer.convert_tokens_to_ids(token))
