@@ -26,10 +26,10 @@ def admit(stored: MutableMapping[str, Any], fingerprint: str, user: object) -> N
             "The response cache was filled under another model, setting or version and would give wrong "
             "texts: name another --use_cache path (the odb-dllm command does so by itself)."
         )
+    stored[FINGERPRINT] = fingerprint  # first: each write is kept at once, and a cache without it is refused for good
     for key in stored.get(FAILED, ()):
         stored.pop(key, None)
     stored[FAILED] = []
-    stored[FINGERPRINT] = fingerprint
     users.add(user)
 
 

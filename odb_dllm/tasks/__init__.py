@@ -1,4 +1,4 @@
-"""Where tasks come from: lm-eval's own, those of the embedded model, and local data in place of downloads.
+"""Where tasks come from: lm-eval's own, ours (the embedded model's, the protocols'), local data in place of downloads.
 
 ``local/`` holds a YAML per benchmark that can read local files: it includes lm-eval's own YAML, or a family of them,
 and replaces the data alone. ``$LM_EVAL_TASKS`` and ``$DATA_DIR`` in it are filled in when a run begins; files of other
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from odb_dllm.errors import InputError
 from odb_dllm.tasks.documents import documents
-from odb_dllm.tasks.rendering import LOCAL, LocalData, data_files, local_data, render
+from odb_dllm.tasks.rendering import LOCAL, PROTOCOLS, LocalData, data_files, local_data, render
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
@@ -41,7 +41,7 @@ def make_manager(names: list[str], local: LocalData, include: list[str], metadat
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval.api.task").addFilter(_no_advice)
-    folders = [EMBEDDED, *([local.folder] if local.folder else []), *map(Path, include)]
+    folders = [EMBEDDED, PROTOCOLS, *([local.folder] if local.folder else []), *map(Path, include)]
     with _expected_overrides(local.folder):
         if names:
             few = TaskManager(include_path=list(folders), include_defaults=False, metadata=metadata)
@@ -140,7 +140,8 @@ def _nearest(name: str, manager: "TaskManager") -> str:
     """The few names most like an unknown one; all of them would be thousands."""
     from difflib import get_close_matches
 
-    benchmarks = ["gsm8k", "minerva_math", "bbh", "humaneval", "mbpp", "gsm8k_mini"]
+    published = ["gsm8k", "minerva_math", "bbh", "humaneval", "mbpp"]
+    benchmarks = [*published, *(f"{name}_mini" for name in published)]
     known = [*benchmarks, *manager.all_tasks]
     close = list(dict.fromkeys(get_close_matches(name.lower(), known, n=4, cutoff=0.6)))
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""

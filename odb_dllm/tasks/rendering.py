@@ -15,6 +15,7 @@ import yaml
 from odb_dllm.errors import InputError
 
 LOCAL = Path(__file__).parent / "local"
+PROTOCOLS = Path(__file__).parents[1] / "protocols" / "tasks"  # tasks of the papers' protocols that lm-eval lacks
 EACH = "include_each"  # a template's key: patterns of the YAMLs of lm-eval that it stands for
 
 
@@ -47,7 +48,7 @@ def render(data_dir: Path, folder: Path) -> dict[str, Path]:
     import lm_eval.tasks
 
     own = Path(lm_eval.tasks.__file__).parent
-    values = {"DATA_DIR": str(data_dir), "LM_EVAL_TASKS": str(own)}
+    values = {"DATA_DIR": str(data_dir), "LM_EVAL_TASKS": str(own), "PROTOCOL_TASKS": str(PROTOCOLS)}
     missing = {}
     for path in sorted(p for p in LOCAL.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
         target = folder / path.relative_to(LOCAL)

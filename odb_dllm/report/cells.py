@@ -1,0 +1,211 @@
+"""A cell of the table, one task under one setting: what it asks, its folder, and what is read back from there.
+
+A cell's folder holds
+
+- ``responses_*.db`` and ``statistics_*.jsonl``: answers and their rows, added as each is finished, from which an
+  interrupted cell goes on; their names tell configurations of the model apart,
+- ``results.json``, ``samples.jsonl``: lm-eval's aggregates and its log of every sample,
+- ``log.txt``: what was printed meanwhile,
+- ``manifest.json``: the configuration. It is written last, and a cell without it is not finished.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from odb_dllm.report.documents import Document, Stratum
+from odb_dllm.statistics import Row, read_rows
+
+MANIFEST, RESULTS, SAMPLES, LOG = "manifest.json", "results.json", "samples.jsonl", "log.txt"
+SETTINGS = ("llada_baseline", "fast_dllm_baseline", "alp", "accept-jump", "jump-share")
+BENCHMARKS = ("gsm8k", "minerva_math", "bbh", "humaneval", "mbpp")
+Key = tuple[str, str]  # task, setting
+MINI = "_mini"  # ends the names of the embedded model's benchmarks
+CODE = ("humaneval", "mbpp")  # run what the model wrote
+VARIANTS = {"gsm8k_cot": "gsm8k", "humaneval_extract": "humaneval"}  # a benchmark asked or scored in another way
+
+
+@dataclass(frozen=True)
+class Score:
+    """Where lm-eval's log has whether a sample is right."""
+
+    metric: str
+    filter: str | None = None  # None: any, there being one
+
+
+SCORES = {
+    "gsm8k": Score("exact_match", "strict-match"),
+    "minerva_math": Score("exact_match"),
+    "bbh": Score("exact_match", "get-answer"),
+    "humaneval": Score("pass@1", "create_test"),
+    "humaneval_extract": Score("pass@1", "extract"),
+    "mbpp": Score("pass_at_1"),
+}
+MATH_VERIFY = Score("math_verify")
+SECOND = {"gsm8k": Score("exact_match", "flexible-extract"), "minerva_math": MATH_VERIFY}  # beside those
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is asked: everything that two results must share to be the same figure."""
+
+    task: str
+    setting: str
+    model: str
+    family: str
+    dtype: str
+    device: str  # the GPU's name, or cpu
+    batch_size: int
+    gen_length: int
+    block_length: int
+    seed: int
+    fingerprint: str  # of weights, version and all switches
+    data: str  # a hash of the task's documents and of how it asks them
+    documents: dict[str, list[int]] = field(default_factory=dict)  # leaf task: indices, sorted
+    strata: tuple[Stratum, ...] = ()  # where the documents stand for more than themselves
+
+    @property
+    def key(self) -> Key:
+        return self.task, self.setting
+
+    def folder(self, out: Path) -> Path:
+        return out / "cells" / self.task / self.setting
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.documents.values()))
+
+    @property
+    def tag(self) -> str:
+        """Ends the names of files that hold answers under this configuration.
+
+        Any limit has the same one, since limits nest. A subset has its own: its rows count within it.
+        """
+        subset = self.documents if self.strata else None
+        decides = json.dumps([self.fingerprint, self.data, subset], sort_keys=True)
+        return hashlib.sha256(decides.encode()).hexdigest()[:12]
+
+    def responses(self, out: Path) -> Path:
+        return self.folder(out) / f"responses_{self.tag}.db"
+
+    def statistics(self, out: Path) -> Path:
+        return self.folder(out) / f"statistics_{self.tag}.jsonl"
+
+    def config(self) -> dict[str, Any]:
+        """All fields as JSON gives them back."""
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return values
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What a finished cell holds."""
+
+    cell: Cell
+    correct: dict[Document, bool]
+    math_verify: dict[Document, bool]  # of the math tasks
+    rows: dict[Document, Row]  # without samples that failed
+    failures: tuple[str, ...] = ()
+    second: dict[Document, bool] = field(default_factory=dict)  # by the second metric, where a task has one
+
+
+def benchmark(task: str) -> str:
+    """The published benchmark that a task is, or is a variant or the miniature of."""
+    name = task.removesuffix(MINI)
+    return VARIANTS.get(name, name)
+
+
+def score_of(task: str) -> Score:
+    """What makes an answer to a task right."""
+    return SCORES.get(task) or SCORES[benchmark(task)]
+
+
+def read_cell(folder: Path) -> CellResult | None:
+    """Read a cell's folder; None where it is not finished."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return None
+    cell = cell_from(manifest["config"])
+    samples = list(_lines(folder / SAMPLES))
+    return CellResult(
+        cell=cell,
+        correct=correct(samples, score_of(cell.task)),
+        math_verify=correct(samples, MATH_VERIFY),
+        rows=rows_by_document(cell, read_rows_of(folder / f"statistics_{cell.tag}.jsonl"), samples),
+        failures=tuple(manifest.get("failures", ())),
+        second=correct(samples, second) if (second := SECOND.get(benchmark(cell.task))) else {},
+    )
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return manifest if isinstance(manifest, dict) else None
+
+
+def is_finished(cell: Cell, out: Path) -> bool:
+    """Whether a cell's folder holds what it asks; samples that failed are worth another try."""
+    manifest = read_manifest(cell.folder(out))
+    return manifest is not None and manifest.get("config") == cell.config() and not manifest.get("failures")
+
+
+def cell_from(config: Mapping[str, Any]) -> Cell:
+    strata = tuple(
+        Stratum(each["size"], tuple((task, index) for task, index in each["asked"])) for each in config["strata"]
+    )
+    return Cell(**{**config, "strata": strata})
+
+
+def read_rows_of(path: Path) -> list[Row]:
+    """The rows of a file, or none where nothing was generated yet."""
+    return read_rows(path) if path.is_file() else []
+
+
+def rows_by_document(cell: Cell, rows: Iterable[Row], samples: Iterable[Mapping[str, Any]] = ()) -> dict[Document, Row]:
+    """The last row of each document that the cell asks.
+
+    A row counts documents within those asked. A document whose answer came from the cache because another has the
+    same prompt has that one's row: the same prompt takes the same forwards.
+    """
+    found: dict[Document, Row] = {}
+    for row in rows:
+        indices = cell.documents.get(row.task or "", [])
+        if row.doc_id is not None and row.doc_id < len(indices):
+            found[row.task or "", indices[row.doc_id]] = row
+    prompts: dict[tuple[str, str], Row] = {}
+    absent: dict[Document, tuple[str, str]] = {}
+    for sample in samples:
+        document, prompt = (sample["task"], sample["doc_id"]), (sample["task"], sample["prompt_hash"])
+        if document in found:
+            prompts[prompt] = found[document]
+        else:
+            absent[document] = prompt
+    return found | {document: prompts[prompt] for document, prompt in absent.items() if prompt in prompts}
+
+
+def correct(samples: Iterable[Mapping[str, Any]], score: Score) -> dict[Document, bool]:
+    """Whether each document was answered rightly; documents without that score are left out."""
+    return {
+        (sample["task"], sample["doc_id"]): bool(sample[score.metric])
+        for sample in samples
+        if score.metric in sample and score.filter in (None, sample["filter"])
+    }
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file that is never seen half written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        yield from map(json.loads, file)

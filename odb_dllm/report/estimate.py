@@ -1,0 +1,111 @@
+"""How long cells will take: a refresh and a step timed on this machine, times the forwards that are to be expected."""
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from odb_dllm.report.cells import CODE, MINI, Cell, benchmark
+
+if TYPE_CHECKING:
+    from odb_dllm.models.loading import DiffusionModel
+
+STARTED = 0.5  # seconds that a cell costs besides its forwards
+SANDBOXED = 0.15  # seconds for the program of one sample
+STEPS_TIMED = 3
+
+# Refreshes and steps of one generation with 1024 tokens to generate: for LLaDA-8B what the published speed-ups come to,
+# rounded. A setting without a row counts as fast_dllm_baseline.
+LLADA = {
+    "gsm8k": {"fast_dllm_baseline": (32, 50), "alp": (6, 36), "accept-jump": (6, 28), "jump-share": (6, 24)},
+    "minerva_math": {"fast_dllm_baseline": (32, 106), "alp": (10, 72), "accept-jump": (10, 56), "jump-share": (10, 48)},
+    "bbh": {"fast_dllm_baseline": (32, 44), "alp": (6, 51), "accept-jump": (6, 40), "jump-share": (6, 34)},
+    "humaneval": {"fast_dllm_baseline": (32, 120), "alp": (4, 46), "accept-jump": (4, 36), "jump-share": (4, 31)},
+    "mbpp": {"fast_dllm_baseline": (32, 32), "alp": (3, 20), "accept-jump": (3, 15), "jump-share": (3, 13)},
+}
+# The embedded model decodes most blocks with their refresh.
+TINY = {"fast_dllm_baseline": (32, 2), "alp": (3, 2), "accept-jump": (3, 1), "jump-share": (3, 1)}
+BRANCHES = {"accept-jump": 5, "jump-share": 8}  # blocks fed to a step, about
+EVERY_FORWARD_FULL = ("llada_baseline", "dream_baseline", "parallel")
+TOKEN_BY_TOKEN = ("llada_baseline", "dream_baseline", "prefix-cache", "dual-cache")  # a forward for each
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of one forward."""
+
+    full: float  # over prompt and canvas
+    step: float  # over one block
+    wide: float  # over ``widths`` blocks
+    widths: int
+
+    def stepping(self, blocks: int) -> float:
+        """A step over so many blocks, on the line through the two that were timed."""
+        if self.widths == 1:
+            return self.step
+        return self.step + max(0.0, self.wide - self.step) * (blocks - 1) / (self.widths - 1)
+
+
+def forwards(cell: Cell) -> tuple[float, float]:
+    """Forwards over the whole canvas, and steps, that one generation of a cell is expected to take."""
+    if cell.setting in TOKEN_BY_TOKEN:
+        refreshes = cell.gen_length if cell.setting in EVERY_FORWARD_FULL else cell.gen_length / cell.block_length
+        return refreshes, cell.gen_length - refreshes
+    rows = TINY if cell.task.endswith(MINI) else LLADA[benchmark(cell.task)]
+    full, steps = map(float, rows.get(cell.setting, rows["fast_dllm_baseline"]))
+    if cell.setting in BRANCHES or cell.setting == "alp":  # as long as the answer, however long the canvas
+        return min(full, cell.gen_length / cell.block_length), steps
+    full, steps = full * cell.gen_length / 1024, steps * cell.gen_length / 1024
+    return (full + steps, 0) if cell.setting in EVERY_FORWARD_FULL else (full, steps)
+
+
+def seconds(cell: Cell, left: int, cost: Cost) -> float:
+    """What ``left`` documents of a cell will take."""
+    full, steps = forwards(cell)
+    each = full * cost.full + steps * cost.stepping(BRANCHES.get(cell.setting, 1))
+    scoring = SANDBOXED * cell.size if benchmark(cell.task) in CODE else 0.0
+    return STARTED + left * each + scoring
+
+
+class _Enough(Exception):
+    """Ends a generation whose forwards have been timed."""
+
+
+def measure(model: "DiffusionModel", prompt: list[int], gen_length: int, block_length: int) -> Cost:
+    """Time forwards behind a prompt: a refresh, and steps over one block and over up to four."""
+    full, step = _timed(model, prompt, gen_length, block_length)
+    widths = next(width for width in (4, 2, 1) if gen_length % (width * block_length) == 0)
+    wide = _timed(model, prompt, gen_length, widths * block_length)[1] if widths > 1 else step
+    return Cost(full, step, wide, widths)
+
+
+def _timed(model: "DiffusionModel", prompt: list[int], gen_length: int, block_length: int) -> tuple[float, float]:
+    """Seconds of a refresh and of a step; one token is decided by each, so that there are steps."""
+    from odb_dllm.api import generate
+    from odb_dllm.sampler import NonFiniteLogits
+
+    times: list[float] = []
+
+    def watch(_: object) -> None:
+        times.append(time.perf_counter())
+        if len(times) > STEPS_TIMED + 1:
+            raise _Enough
+
+    for _ in range(2):  # the first warms up
+        times[:] = [time.perf_counter()]
+        with suppress(_Enough, NonFiniteLogits):  # the latter is told where it counts
+            generate(
+                model, prompt, setting="dual-cache", gen_length=gen_length, block_length=block_length, on_event=watch
+            )
+    gaps = [after - before for before, after in pairwise(times)] or [0.0]
+    return gaps[0], min(gaps[1:], default=gaps[0])
+
+
+def spoken(duration: float) -> str:
+    """A duration for people."""
+    if duration < 90:
+        return f"{max(1, round(duration))} second{'s' if round(duration) > 1 else ''}"
+    if duration < 90 * 60:
+        return f"{round(duration / 60)} minutes"
+    return f"{duration / 3600:.1f} hours"

@@ -1,0 +1,206 @@
+"""Runs cells: one process, one copy of the weights and one index of the tasks for all of them."""
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from odb_dllm import tasks
+from odb_dllm.errors import InputError
+from odb_dllm.report import cells
+from odb_dllm.report.cells import Cell, score_of, write_atomically
+from odb_dllm.report.documents import Document
+from odb_dllm.report.output import logged_to, quiet
+from odb_dllm.statistics import Failure, Recorder, Row
+
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
+    from lm_eval.tasks import TaskManager
+
+    from odb_dllm.lm_eval_model import ODBDiffusionLM
+
+SEEDS = (0, 1234, 1234, 1234)  # lm-eval's own: random, numpy, torch, few-shot examples
+Leaves = dict[str, "Task"]
+
+
+@dataclass(frozen=True)
+class ModelArguments:
+    """What every cell shares, as it was asked; None leaves the choice to the adapter."""
+
+    pretrained: str
+    device: str | None
+    dtype: str | None
+    batch_size: int
+    gen_length: int
+    block_length: int
+    seed: int
+
+
+def make_adapter(
+    given: ModelArguments, setting: str, statistics: Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> "ODBDiffusionLM":
+    """A model under lm-eval whose arguments are checked and whose weights are not read yet."""
+    from odb_dllm.lm_eval_model import ODBDiffusionLM
+
+    values = {name: value for name, value in asdict(given).items() if value is not None}
+    kept = {} if statistics is None else {"statistics": str(statistics)}
+    return ODBDiffusionLM(**{**values, **(overrides or {})}, setting=setting, **kept)
+
+
+def load_tasks(manager: "TaskManager", name: str, shots: int | None = None) -> Leaves:
+    """The leaf tasks of a benchmark in the order of its list, as lm-eval's own command sets them up.
+
+    ``shots``: few-shot examples in place of the task's own number.
+    """
+    with quiet():
+        loaded = manager.load([name])["tasks"]
+    order = [leaf for leaf in tasks.leaves(manager, name) if leaf in loaded]
+    found = {leaf: loaded[leaf] for leaf in dict.fromkeys([*order, *loaded])}
+    for task in found.values():
+        if shots is not None or task.config.num_fewshot is None:
+            task.set_config(key="num_fewshot", value=shots or 0)
+        task.set_fewshot_seed(seed=SEEDS[3])
+    return found
+
+
+def build(task: "Task", chat: "ODBDiffusionLM | None" = None, **which: Any) -> None:
+    """Build the requests of a task; ``chat``: whose chat template they go through, all shots in one user message."""
+    template = {} if chat is None else {"apply_chat_template": True, "chat_template": chat.apply_chat_template}
+    with quiet():
+        task.build_all_requests(**which, **template)
+
+
+def survey(leaves: Leaves, chat: "ODBDiffusionLM | None" = None) -> tuple[dict[str, int], str]:
+    """How many documents each task has; and a hash of them all, of each task's first prompt and how it is answered."""
+    counts, made = {}, hashlib.sha256()
+    for name, task in leaves.items():
+        build(task, chat, limit=1)
+        with quiet():
+            documents = list(task.eval_docs)
+        counts[name] = len(documents)
+        for part in (name, task.instances[0].args, *documents):
+            made.update(json.dumps(part, default=str, sort_keys=True).encode() + b"\n")
+    return counts, made.hexdigest()
+
+
+def prompts(
+    leaves: Leaves, documents: Mapping[str, list[int]], adapter: "ODBDiffusionLM", chat: bool = False
+) -> dict[Document, list[int]]:
+    """The token ids of every document's prompt."""
+    found = {}
+    for name, indices in documents.items():
+        build(leaves[name], adapter if chat else None, samples=indices)
+        for instance in leaves[name].instances:
+            special = False if chat else None  # a template writes them itself
+            found[name, indices[instance.doc_id]] = adapter.tok_encode(instance.args[0], add_special_tokens=special)
+    return found
+
+
+class Watched(Recorder):
+    """A recorder that tells of every row."""
+
+    def __init__(self, path: Path, on_row: Callable[[Row], None]) -> None:
+        super().__init__(path)
+        self.on_row = on_row
+
+    def add(self, row: Row) -> None:
+        super().add(row)
+        self.on_row(self.rows[-1])  # which has its wall time
+
+
+def run_cell(
+    cell: Cell,
+    out: Path,
+    adapter: "ODBDiffusionLM",
+    leaves: Leaves,
+    on_row: Callable[[Row], None],
+    chat: bool = False,
+) -> list[Failure]:
+    """Answer and score what a cell asks, from where an earlier run stopped; return the samples that failed.
+
+    The answers of earlier runs come from the cell's cache. Whatever is printed or logged goes to the cell's log file.
+    """
+    folder = cell.folder(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / cells.MANIFEST).unlink(missing_ok=True)
+    recorder = adapter.recorder = Watched(cell.statistics(out), on_row)
+    with logged_to(folder / cells.LOG):
+        results = _evaluate(cell, cell.responses(out), adapter, leaves, chat)
+    if complaints := [said for said in recorder.complaints() if "statistics" in said]:
+        raise OSError(complaints[0])
+    _write(cell, folder, results, adapter)
+    return recorder.failures
+
+
+def _evaluate(cell: Cell, cache: Path, adapter: "ODBDiffusionLM", leaves: Leaves, chat: bool) -> dict[str, Any]:
+    """lm-eval's results; the same calls as ``simple_evaluate`` makes, with tasks that are loaded once."""
+    import numpy
+    import torch
+    from lm_eval.api.model import CachingLM
+    from lm_eval.evaluator import evaluate
+
+    random.seed(SEEDS[0])
+    numpy.random.seed(SEEDS[1])
+    torch.manual_seed(SEEDS[2])
+    caching = CachingLM(adapter, str(cache))
+    try:
+        results = evaluate(
+            lm=caching,
+            task_dict={"tasks": {name: leaves[name] for name in cell.documents}, "groups": {}},
+            samples=cell.documents,
+            bootstrap_iters=0,
+            apply_chat_template=chat,
+            confirm_run_unsafe_code=True,  # whoever made the cell had the consent
+        )
+    finally:
+        caching.dbdict.close()
+    return dict(results or {})
+
+
+def _write(cell: Cell, folder: Path, results: dict[str, Any], adapter: "ODBDiffusionLM") -> None:
+    """Write a finished cell, the manifest last."""
+    from lm_eval.utils import handle_non_serializable
+
+    def text(value: Any, indent: int | None = None) -> str:
+        return json.dumps(value, default=handle_non_serializable, ensure_ascii=False, indent=indent)
+
+    logged = results.pop("samples")
+    samples = [{"task": name, **sample} for name in cell.documents for sample in logged[name]]
+    _check(cell, samples, results["results"])
+    info = adapter.get_model_info()
+    results["config"] = {"model": "odb_dllm", **info}
+    about = info["odb_dllm"]
+    manifest = {
+        "config": cell.config(),
+        "setting": about["setting"],
+        "versions": about["versions"],
+        "failures": [f"Document {each.doc_id} of {each.task}: {each.error}" for each in adapter.recorder.failures],
+    }
+    write_atomically(folder / cells.SAMPLES, "".join(f"{text(sample)}\n" for sample in samples))
+    write_atomically(folder / cells.RESULTS, text(results, 2))
+    write_atomically(folder / cells.MANIFEST, text(manifest, 2))
+
+
+def _check(cell: Cell, samples: Sequence[dict[str, Any]], results: Mapping[str, Mapping[str, Any]]) -> None:
+    """Make sure that the samples say what lm-eval's aggregates say."""
+    score = score_of(cell.task)
+    right = cells.correct(samples, score)
+    if len(right) != cell.size:
+        raise InputError(f"Task {cell.task!r} has no {score.metric} for {cell.size - len(right)} of {cell.size} items.")
+    for name, indices in cell.documents.items():
+        names = [key for key in results[name] if key.startswith(f"{score.metric},")]
+        key = f"{score.metric},{score.filter}" if score.filter else names[0]
+        ours = sum(right[name, index] for index in indices) / len(indices)
+        if abs(results[name][key] - ours) > 1e-9:
+            raise InputError(
+                f"Task {name!r}: its samples give {score.metric} {ours}, and lm-eval {results[name][key]}."
+            )
+
+
+def allow_code() -> None:
+    """Pass the user's consent on to lm-eval's own metric, which asks for it by itself."""
+    os.environ.setdefault("HF_ALLOW_CODE_EVAL", "1")
