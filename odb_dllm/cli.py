@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
-from odb_dllm import bundle, calibrate, doctor
+from odb_dllm import bench, bundle, calibrate, chat, demo, doctor, protocols, report
 from odb_dllm.data import add_verbs as add_data_verbs
 from odb_dllm.errors import InputError
 from odb_dllm.statistics import UNFINISHED
@@ -30,6 +30,7 @@ INTERRUPTED = {  # verb: what became of its work
     "run": ": statistics and cached responses of what was finished are kept",
     "calibrate": ": no theta was chosen, and nothing is kept",
     "bundle": ": what was gathered is removed again",
+    "reproduce": ": the same command goes on from here",
 }
 
 
@@ -56,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(words: list[str]) -> int:
     try:
-        if words[:1] == ["doctor"]:  # lm-eval, which the parser below is made from, may be what is missing
-            return doctor.main(words[1:])
+        if alone := {"doctor": doctor, "bench": bench}.get("".join(words[:1])):
+            return alone.main(words[1:])  # lm-eval, which the parser below is made from, may be what is missing
         harness = _parser()
         args = _parsed(harness, words)
         verb = {"run": run, "ls": _with_our_tasks, "validate": _with_our_tasks}.get(args.command)
@@ -95,7 +96,10 @@ def _parser() -> "HarnessCLI":
     harness = HarnessCLI()
     choices = harness._subparsers.choices
     calibrate.add_parser(harness._subparsers).set_defaults(func=_calibrate)
-    for verb in ("run", "ls", "validate", "calibrate"):
+    report.add_verb(harness._subparsers).set_defaults(func=_reproduce)
+    chat.add_verb(harness._subparsers).set_defaults(func=chat.run)
+    demo.add_verb(harness._subparsers)
+    for verb in ("run", "ls", "validate", "calibrate", "reproduce"):
         choices[verb].add_argument(
             "--data_dir",
             default=os.environ.get("DATA_DIR") or None,
@@ -104,9 +108,12 @@ def _parser() -> "HarnessCLI":
         )
     settings = harness._subparsers.add_parser("settings", help="List the settings and their switches")
     settings.set_defaults(func=lambda _: print(settings_table()))
+    listed = harness._subparsers.add_parser("protocols", help="List how the papers ran their tables")
+    listed.set_defaults(func=lambda _: print(protocols.listing()))
     add_data_verbs(harness._subparsers)
     bundle.add_verbs(harness._subparsers)
     doctor.add_arguments(harness._subparsers.add_parser("doctor", help="Say whether a run can work here"))
+    bench.add_arguments(harness._subparsers.add_parser("bench", help="Measure forwards against the machine's floor"))
     for verb, parser in {"": harness._parser, **choices}.items():  # lm-eval's name themselves lm-eval
         parser.prog = f"odb-dllm {verb}".rstrip()
         for text in ("usage", "epilog"):
@@ -231,6 +238,11 @@ def _with_our_tasks(args: argparse.Namespace) -> None:
 def _calibrate(args: argparse.Namespace) -> int:
     with _task_failures():
         return calibrate.run(args)
+
+
+def _reproduce(args: argparse.Namespace) -> int:
+    with _task_failures():
+        return report.run(args)
 
 
 def _place_cache(args: argparse.Namespace, config: "EvaluatorConfig", adapter: "ODBDiffusionLM") -> None:
