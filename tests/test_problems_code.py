@@ -178,6 +178,7 @@ def test_prompts_are_lm_evals(tmp_path):
     """A problem's prompt is what the task makes of its document."""
     pytest.importorskip("lm_eval")
     from lm_eval.tasks import TaskManager
+    from lm_eval.utils import apply_template
 
     manager = TaskManager(include_path=[str(TASKS / task) for task in DRAWS])
     for task in DRAWS:
@@ -187,4 +188,5 @@ def test_prompts_are_lm_evals(tmp_path):
         for problem in drawn(task, 50):
             assert loaded.doc_to_text(problem.document) == problem.prompt
             if task == "mbpp_mini":
-                assert loaded.doc_to_target(problem.document | {"is_fewshot": True}) == problem.answer
+                example = loaded.config.fewshot_config.doc_to_target  # as a worked example is answered
+                assert apply_template(example, problem.document) == problem.answer
