@@ -159,6 +159,7 @@ def run(args: argparse.Namespace) -> int:
         os.environ.setdefault("HF_ALLOW_CODE_EVAL", "1")  # the same consent, as the metric asks for it
     checked = _check_model(args, config)
     with local_data(data_dir) as local, _tasks(args, config, local):
+        checked.text_tokenizer()  # read before the weights, and refused where there is none
         _place_cache(args, config, checked)
         folder = _place_statistics(args, config)
         before = _results(folder)

@@ -160,21 +160,21 @@ class ODBDiffusionLM(TemplateLM):
     @property
     def prefix_token_id(self) -> int:
         """Stands for an empty context: BOS, with which the model's training documents begin, else EOS."""
-        bos = self._text_tokenizer().bos_token_id
+        bos = self.text_tokenizer().bos_token_id
         return self.eot_token_id if bos is None else int(bos)
 
     @property
     def tokenizer_name(self) -> str:
         return self.arguments.pretrained.replace("/", "__")
 
-    def _text_tokenizer(self) -> "PreTrainedTokenizerBase":
+    def text_tokenizer(self) -> "PreTrainedTokenizerBase":
         if self._tokenizer is None:
             raise InputError(f"{self.arguments.pretrained} has no tokenizer, and lm-eval's tasks are text.")
         return self._tokenizer
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
         """Token ids; special ones are added as the tokenizer does, never to a text that begins with BOS."""
-        tokenizer = self._text_tokenizer()
+        tokenizer = self.text_tokenizer()
         if add_special_tokens is None:
             add_special_tokens = not (tokenizer.bos_token and string.startswith(str(tokenizer.bos_token)))
         return list(tokenizer.encode(string, add_special_tokens=add_special_tokens))
@@ -185,7 +185,7 @@ class ODBDiffusionLM(TemplateLM):
         self._chat = True
         try:
             return str(
-                self._text_tokenizer().apply_chat_template(
+                self.text_tokenizer().apply_chat_template(
                     chat_history,
                     tokenize=False,
                     add_generation_prompt=add_generation_prompt,
@@ -198,7 +198,7 @@ class ODBDiffusionLM(TemplateLM):
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         if chat_template in (False, None):
             return None
-        if self._text_tokenizer().chat_template is None:
+        if self.text_tokenizer().chat_template is None:
             raise InputError(f"{self.arguments.pretrained} has no chat template: leave out --apply_chat_template.")
         return super().chat_template(chat_template)
 
@@ -226,7 +226,7 @@ class ODBDiffusionLM(TemplateLM):
                     self.recorder.fail(statistics.Failure(*jobs[index].key, error=str(generation)))
                     response_cache.forget(self.cache_hook.dbdict, "generate_until", requests[index].args)
                     continue
-                texts[index], length = final_text(self._text_tokenizer(), generation.tokens, jobs[index].until)
+                texts[index], length = final_text(self.text_tokenizer(), generation.tokens, jobs[index].until)
                 row = statistics.make_row(
                     jobs[index].key,
                     generation,

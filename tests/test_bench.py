@@ -54,6 +54,12 @@ def test_a_schedule_is_run_again(tiny: DiffusionModel, tmp_path: Path) -> None:
         ("{", "is no schedule"),
         ('[{"kind": "refresh"}]', "is no schedule"),
         ('[{"kind": "step", "tokens": 33}]', "holds a step of 33 tokens"),
+        ('[{"kind": "step", "tokens": 312}]', "holds a step of 312 tokens"),
+        ('[{"kind": "step", "tokens": 32, "cache": 10000000000}]', "behind 10000000000"),
+        ('[{"kind": "step", "tokens": 32.0}]', "holds a step of 32.0 tokens"),
+        ('[{"kind": "refresh", "tokens": 9000}]', "holds a refresh of 9000"),
+        ("[]", "is no schedule"),
+        ("[" * 100_000, "is no schedule"),
         ('[{"kind": "leap", "tokens": 32}]', "holds a leap"),
     ):
         path.write_text(text)
@@ -76,8 +82,11 @@ def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFix
 def test_bad_input_comes_before_any_measuring(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="jump-share"):
         bench.main(["--device", "cpu", "--settings", "jump-shore"])
-    with pytest.raises(InputError, match="is not there"):
-        bench.main(["--device", "cpu", "--out", str(tmp_path / "no" / "where.json")])
+    for out in (tmp_path / "no" / "where.json", tmp_path):
+        with pytest.raises(InputError, match="cannot be a file"):
+            bench.main(["--device", "cpu", "--out", str(out)])
+    with pytest.raises(InputError, match="--shape 8b"):
+        bench.main(["--device", "cpu", "--dense"])
 
 
 def test_a_refresh_wants_one_block(tiny: DiffusionModel) -> None:

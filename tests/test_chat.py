@@ -150,7 +150,7 @@ def test_in_a_pipe(tmp_path: Path) -> None:
 
 
 def test_in_a_pipe_what_fails_is_said_and_the_rest_answered(tmp_path: Path) -> None:
-    ran = piped(f"/sett\n/setting pralel\n/save\n/save {tmp_path}\n{QUESTION}\n/quit\nnever asked\n")
+    ran = piped(f"/SETT\n/Setting pralel\n/save\n/save {tmp_path}\n{QUESTION}\n/quit\nnever asked\n")
     assert ran.returncode == 1
     assert ran.stdout == "Tom has 3+4=<<3+4=7>>7 apples.\n#### 7\n"
     assert "Unknown command '/sett': did you mean '/setting'?" in ran.stderr

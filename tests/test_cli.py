@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("lm_eval")
 import torch
+from checkpoints import small_checkpoint
 from random_model import write_gsm8k, write_model
 
 from odb_dllm import cli, lm_eval_model
@@ -357,3 +358,13 @@ def test_a_script_evaluates_from_anywhere(model: Path, data: Path, tmp_path: Pat
     assert "exact_match" in done.stdout
     assert "tokens/s" in done.stdout
     assert list((tmp_path / "results/llada_instruct/gsm8k/jump-share").glob("*/statistics_*.jsonl"))
+
+
+def test_a_model_without_a_tokenizer_is_refused_before_its_weights_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = small_checkpoint(1).write(tmp_path / "model")
+    monkeypatch.setattr("odb_dllm.lm_eval_model.load_model", lambda *_, **__: pytest.fail("the weights were read"))
+    given = ["--model_args", f"pretrained={folder},gen_length=32", "--device", "cpu"]
+    assert main(["run", "--tasks", "gsm8k_mini", "--limit", "1", *given]) == 2
+    assert "has no tokenizer" in capsys.readouterr().err

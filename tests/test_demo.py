@@ -287,6 +287,8 @@ def test_without_gradio_one_sentence_says_what_to_install(
         (["--gen_length", "100"], "must be a multiple of block_length"),
         (["--gen_length", "32000000000"], "exceeds the model's maximum"),
         (["--model", "/nowhere"], "/nowhere"),
+        (["--port", "99999"], "--port must lie between 1 and 65535"),
+        (["--host", "300.1.1.1"], "cannot listen on 300.1.1.1"),
     ],
 )
 def test_what_is_wrong_is_said_before_it_starts(

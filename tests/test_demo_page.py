@@ -1,7 +1,9 @@
 """The web demo as a browser shows it. Skipped where there is no gradio, or no Chromium with its driver."""
 
 import argparse
+import http.client
 import time
+import urllib.parse
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -38,6 +40,16 @@ def chromium(served: Any) -> Iterator[Any]:
 @pytest.fixture
 def page(served: tuple[Any, str], chromium: Any) -> browser.Page:
     return browser.Page(chromium, served[1])
+
+
+def test_requests_under_other_host_names_are_refused(served: tuple[Any, str]) -> None:
+    def status(host: str) -> int:
+        address = urllib.parse.urlsplit(served[1])
+        connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=10)
+        connection.request("GET", "/config", headers={"Host": f"{host}:{address.port}"})
+        return connection.getresponse().status
+
+    assert (status("127.0.0.1"), status("localhost"), status("evil.example")) == (200, 200, 400)
 
 
 def test_a_question_is_answered_and_the_cells_fill(page: browser.Page) -> None:

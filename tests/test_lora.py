@@ -107,6 +107,14 @@ def test_cached_answers_are_told_apart_by_adapter(tmp_path: Path) -> None:
         ({"r": 0}, "r must be at least 1"),
         ({"r": "many"}, "wrong type"),
         ({"lora_alpha": None}, "wrong type"),
+        ({"lora_alpha": True}, "wrong type"),
+        ({"r": 4.0}, "wrong type"),
+        ({"use_rslora": "false"}, "use_rslora = 'false' is not supported"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights = 'pissa'"),
+        ({"corda_config": {"rank": 2}}, "corda_config"),
+        ({"use_anything_new": True}, "use_anything_new = True"),
+        ({"alora_invocation_tokens": [1]}, "alora_invocation_tokens"),
+        ({"lora_alpha": 1e300}, "are NaN or infinite"),
     ],
 )
 def test_unsupported_variants(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
@@ -145,6 +153,15 @@ def test_names_and_shapes_that_do_not_fit(tmp_path: Path) -> None:
         refused("llada", tmp_path, words)
 
 
+def test_numbers_that_are_none(tmp_path: Path) -> None:
+    module, (rows, columns) = next(iter(MODULES["llada"].items()))
+    for value, words in ((np.float32("nan"), "are NaN or infinite"), (np.int32(1), "not floating point")):
+        shapes = {"A": (4, columns), "B": (rows, 4)}
+        tensors = {f"{PREFIX}{module}.lora_{part}.weight": np.full(shape, value) for part, shape in shapes.items()}
+        write_adapter("llada", tmp_path / "lora", tensors)
+        refused("llada", tmp_path, words)
+
+
 def test_files_that_are_missing_or_broken(tmp_path: Path) -> None:
     folder = tmp_path / "lora"
     write_adapter("llada", folder)
@@ -157,7 +174,7 @@ def test_files_that_are_missing_or_broken(tmp_path: Path) -> None:
     refused("llada", tmp_path, "not readable JSON")
     (folder / "adapter_config.json").write_text("[]")
     refused("llada", tmp_path, "JSON object")
-    (folder / "adapter_config.json").write_text('{"r": 4}')
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4}')
     refused("llada", tmp_path, "lacks the key 'lora_alpha'")
     (folder / "adapter_config.json").unlink()
     refused("llada", tmp_path, "no adapter_config.json")

@@ -63,9 +63,11 @@ def run(args: argparse.Namespace) -> int:
     device, dtype = parse_device(args.device), parse_dtype(args.dtype)
     schedule = read_schedule(args.replay) if args.replay else None
     out = Path(args.out) if args.out else None
-    if out and not out.parent.is_dir():
-        raise InputError(f"The folder {out.parent} is not there, and --out is to be written to it.")
+    if out and (out.is_dir() or not out.parent.is_dir()):
+        raise InputError(f"--out {out} cannot be a file: it is a folder, or its own folder is not there.")
     shape = args.shape or ("8b" if device.type == "cuda" else "tiny")
+    if args.dense and shape == "tiny":
+        raise InputError("--dense turns the residual stream of larger shapes: give --shape 8b with it.")
     model = load_model("tiny", device="cpu" if shape == "8b" else device, dtype="float32" if shape == "8b" else dtype)
     if shape == "8b":
         wanted = dtype or parse_dtype("bfloat16")

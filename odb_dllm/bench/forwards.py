@@ -80,7 +80,7 @@ def step(model: DiffusionModel, tokens: int, cache: int) -> tuple[Forward, int]:
 
 def _layout(tokens: int) -> tuple[Ints, Ints, Bools | None]:
     """Branch, offset in the block and sharing of each token that a setting's step feeds."""
-    if tokens % BLOCK == 0:
+    if tokens in (BLOCK, 4 * BLOCK):
         return np.repeat(np.arange(tokens // BLOCK), BLOCK), np.tile(np.arange(BLOCK), tokens // BLOCK), None
     masked = (tokens - BLOCK) // 7
     branch = np.concatenate([np.zeros(BLOCK, np.int64), np.repeat(np.arange(1, 8), masked)])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from odb_dllm.bench.forwards import BLOCK, STEPS, Timing, refresh, step, time_forward
+from odb_dllm.bench.forwards import BLOCK, Timing, refresh, step, time_forward
 from odb_dllm.benchmarks import resolve
 from odb_dllm.engine import Engine
 from odb_dllm.errors import InputError
@@ -17,6 +17,9 @@ from odb_dllm.sampler import Generation
 from odb_dllm.scheduler import Request, run
 from odb_dllm.settings import get_setting
 from odb_dllm.stopping import StopRule
+
+LONGEST = 8192  # tokens of a schedule's forwards, and positions behind which they are
+_FED = {BLOCK, 4 * BLOCK, *range(BLOCK + 7, BLOCK + 7 * BLOCK + 1, 7)}  # by steps: a block, four, or one and branches
 
 
 @dataclass(frozen=True)
@@ -82,17 +85,20 @@ def read_schedule(path: str | Path) -> list[tuple[str, int, int]]:
     """
     try:
         listed = json.loads(Path(path).read_text(encoding="utf-8"))
-        made = [(str(each["kind"]), int(each["tokens"]), int(each.get("cache", 0))) for each in listed]
+        made = [(each["kind"], each["tokens"], each.get("cache", 0)) for each in listed]
     except OSError as error:
         raise InputError(f"The schedule {path} cannot be read: {error.strerror}.") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f'{path} is no schedule: [{{"kind": "refresh", "tokens": 2024}}, ...] is expected.') from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        made = []
+    if not made:
+        raise InputError(f'{path} is no schedule: [{{"kind": "refresh", "tokens": 2024}}, ...] is expected.')
     for kind, tokens, cache in made:
-        plain = tokens % BLOCK == 0 or (tokens - BLOCK) % 7 == 0
-        if kind not in ("refresh", "step") or tokens < BLOCK or cache < 0 or (kind == "step" and not plain):
+        counts = all(type(count) is int and 0 <= count <= LONGEST for count in (tokens, cache))
+        fed = counts and (tokens in _FED if kind == "step" else kind == "refresh" and tokens >= BLOCK)
+        if not fed:
             raise InputError(
-                f"{path} holds a {kind} of {tokens} tokens: refreshes and steps feed at least {BLOCK}, steps whole "
-                f"blocks or a block and seven branches ({', '.join(map(str, STEPS))}, ...)."
+                f"{path} holds a {kind} of {tokens} tokens behind {cache}: accepted are refreshes of {BLOCK} tokens or "
+                f"more and steps of {BLOCK}, {4 * BLOCK} or {BLOCK} + 7 m with m up to {BLOCK}, none beyond {LONGEST}."
             )
     return made
 

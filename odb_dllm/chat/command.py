@@ -81,8 +81,8 @@ class Chat:
             )
         for line in self._lines():
             words = line.strip()
-            if re.fullmatch(r"/[a-z]*( .*)?", words):
-                if words.split()[0] == "/quit":
+            if re.fullmatch(r"/[A-Za-z]*( .*)?", words):
+                if words.split()[0].lower() == "/quit":
                     break
                 self._guarded(self._command, words)
             elif words:
@@ -126,7 +126,7 @@ class Chat:
 
     def _command(self, words: str) -> None:
         name, _, rest = words.partition(" ")
-        rest = rest.strip()
+        name, rest = name.lower(), rest.strip()
         if name == "/setting":
             self._setting(rest)
         elif name == "/reset":

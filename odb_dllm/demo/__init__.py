@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import socket
 import threading
 from typing import Any
 
@@ -55,6 +56,7 @@ def build(args: argparse.Namespace) -> Any:
     from odb_dllm.models.loading import load_model
     from odb_dllm.settings import get_setting
 
+    _check_address(args.host, args.port)
     defaults = Defaults(
         setting=get_setting(args.setting).name, gen_length=args.gen_length, block_length=args.block_length
     )
@@ -65,6 +67,29 @@ def build(args: argparse.Namespace) -> Any:
     if args.gen_length > model.max_length:
         raise InputError(f"gen_length {args.gen_length} exceeds the model's maximum of {model.max_length} tokens.")
     return Demo(model, defaults)
+
+
+def _guards(host: str, share: bool) -> list[Any]:
+    """Refuse requests for other host names: a page elsewhere could name this machine by one of its own."""
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    local = host in ("127.0.0.1", "localhost", "::1") and not share
+    return [Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])] if local else []
+
+
+def _check_address(host: str, port: int | None) -> None:
+    """Raise ``InputError`` where nothing can listen on an address; done before the model is loaded."""
+    if port is not None and not 0 < port < 65536:
+        raise InputError(f"--port must lie between 1 and 65535, not {port}.")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, UnicodeError) as error:
+        where = f"{host}, port {port}" if port else host
+        raise InputError(f"The demo cannot listen on {where}: {getattr(error, 'strerror', None) or error}.") from None
 
 
 def launch(demo: Any, host: str, port: int | None, share: bool, *, block: bool = True) -> str:
@@ -85,6 +110,8 @@ def launch(demo: Any, host: str, port: int | None, share: bool, *, block: bool =
             theme=theme(),
             css=CSS,
             head=HEAD,
+            max_file_size=1,  # nothing on the page takes a file
+            app_kwargs={"middleware": _guards(host, share)},
         )
     except OSError as error:
         raise InputError(f"The demo cannot listen on {host}, port {port or 'from 7860 on'}: {error}") from error

@@ -21,7 +21,9 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 # Variants that would change more than W + scale * B A: {key of adapter_config.json: values that are supported}.
 _FIXED: dict[str, tuple[Any, ...]] = {
-    "peft_type": ("LORA",),
+    "use_rslora": (False, True),
+    "init_lora_weights": (False, True, "gaussian", "eva"),  # the others start from a base model that they changed
+    "alora_invocation_tokens": ([],),  # active behind certain tokens only
     "bias": ("none",),
     "use_dora": (False,),
     "fan_in_fan_out": (False,),
@@ -78,6 +80,8 @@ def read_adapter(network: nn.Module, folder: Path) -> Adapter:
                 f"The adapter in {folder} does not fit: lora_A and lora_B of {module} have shapes {shapes[0]} and "
                 f"{shapes[1]} instead of {expected[0]} and {expected[1]}."
             )
+        if not (a.is_floating_point() and b.is_floating_point()):
+            raise InputError(f"The adapter in {folder} holds {a.dtype} and {b.dtype} for {module}, not floating point.")
         pairs[module] = (a, b)
     if not pairs:
         raise InputError(f"The adapter in {folder} holds no tensors.")
@@ -92,24 +96,30 @@ def merge_adapter(network: nn.Module, adapter: Adapter) -> None:
         a, b = (part.to(device=weight.device, dtype=wide) for part in pair)
         with torch.no_grad():
             weight.copy_(weight.to(wide) + adapter.scale * (b @ a))
+            if not weight.isfinite().all():
+                raise InputError(f"With the LoRA adapter, the weights of {module} are NaN or infinite.")
 
 
 def _rank_and_scale(path: Path) -> tuple[int, float]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not readable JSON: {error}.") from None
     if not isinstance(config, dict):
         raise InputError(f"{path} must hold a JSON object, not {type(config).__name__}.")
-    for key, values in _FIXED.items():
-        if config.get(key) is not None and config[key] not in values:
-            raise InputError(f"{path}: {key} = {config[key]!r} is not supported, only plain LoRA on linear layers.")
-    try:
-        rank, alpha = int(config["r"]), float(config["lora_alpha"])
-    except KeyError as error:
-        raise InputError(f"{path} lacks the key {error.args[0]!r}.") from None
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{path} holds a value of the wrong type: {error}.") from None
+    if config.get("peft_type") != "LORA":
+        raise InputError(f"{path}: peft_type = {config.get('peft_type')!r} is not supported, only 'LORA'.")
+    for key, value in config.items():
+        variant = key.startswith("use_") or key.endswith("_config")  # whatever later versions bring
+        values = _FIXED.get(key, (False, {}) if variant else None)
+        if value is not None and values is not None and not any(type(value) is type(v) and value == v for v in values):
+            raise InputError(f"{path}: {key} = {value!r} is not supported, only plain LoRA on linear layers.")
+    for key, kinds in (("r", (int,)), ("lora_alpha", (int, float))):
+        if key not in config:
+            raise InputError(f"{path} lacks the key {key!r}.")
+        if isinstance(config[key], bool) or not isinstance(config[key], kinds):
+            raise InputError(f"{path} holds a value of the wrong type: {key} = {config[key]!r}.")
+    rank, alpha = config["r"], float(config["lora_alpha"])
     if rank < 1 or not math.isfinite(alpha):
         raise InputError(f"{path}: r must be at least 1 and lora_alpha finite, not {rank} and {alpha}.")
     return rank, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

@@ -305,7 +305,7 @@ class Trainer:
         os.replace(self.options.out / "state.tmp", self.options.out / "state.pt")
 
     def load(self) -> None:
-        state = torch.load(self.options.out / "state.pt", map_location=self.device)
+        state = torch.load(self.options.out / "state.pt", map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
