@@ -298,7 +298,7 @@ def test_chat_template_counts_end_of_turn_as_eos(
 
 
 def test_a_model_without_template_says_so(adapter: ODBDiffusionLM) -> None:
-    adapter._text_tokenizer().chat_template = None
+    adapter.text_tokenizer().chat_template = None
     with pytest.raises(InputError, match="no chat template"):
         adapter.apply_chat_template([{"role": "user", "content": "hi"}])
     with pytest.raises(InputError, match="no chat template"):
@@ -321,7 +321,7 @@ def test_empty_contexts_begin_with_bos(adapter: ODBDiffusionLM, monkeypatch: pyt
     seen: list[Any] = []
     monkeypatch.setattr(adapter, "_loglikelihood_tokens", lambda requests, **_: seen.extend(requests))
     adapter.loglikelihood([Instance("loglikelihood", {}, ("", "yes"), 0)])
-    assert seen[0][1] == [adapter._text_tokenizer().bos_token_id]
+    assert seen[0][1] == [adapter.text_tokenizer().bos_token_id]
 
 
 def test_likelihoods_refuse_guidance(folder: Path) -> None:

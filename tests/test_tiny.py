@@ -8,6 +8,7 @@ import sys
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -15,7 +16,7 @@ from tokenizers import Tokenizer
 from odb_dllm import DiffusionModel
 from odb_dllm.tiny import problems
 from odb_dllm.tiny.training import tokenizer, train
-from odb_dllm.tiny.training.batches import BUCKETS, Batches, Encoder, _drill_share, _drills
+from odb_dllm.tiny.training.batches import BUCKETS, Batches, Encoder, _drill_share, _drills, _results, _rows, _weights
 from odb_dllm.tiny.training.drills import drill
 from odb_dllm.tiny.training.measure import are_right, measure
 from odb_dllm.tiny.training.muon import orthogonalise
@@ -211,6 +212,19 @@ def test_training_resumes_exactly(tmp_path):
 def test_importing_the_package_leaves_training_out():
     code = "import sys, odb_dllm; sys.exit(any(m.startswith('odb_dllm.tiny.') for m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT.parents[1], check=False).returncode == 0
+
+
+def test_results_of_equations_in_answers():
+    encoder = Encoder(Tokenizer.from_file(str(MODEL / "tokenizer.json")))
+    problem = next(problems.problems("gsm8k_mini", 3, "train"))
+    ids = encoder(problem.answer)
+    shown = "".join(encoder.tokenizer.decode([ids[i]]) for i in _results(encoder, problem.answer))
+    assert shown == "".join(re.findall(r"=(\d+)", problem.answer))
+    rows = _rows(encoder, random.Random(0), BUCKETS[0], 200)
+    masked = [row for row in rows if row.results]
+    assert 10 < len(masked) < 50
+    weights = _weights(masked, BUCKETS[0].length, np.random.default_rng(0))
+    assert all(np.flatnonzero(line).tolist() == row.results for line, row in zip(weights, masked, strict=True))
 
 
 def test_lessons_begin_with_equations():

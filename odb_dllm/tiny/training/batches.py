@@ -4,12 +4,14 @@ A row is a prompt followed by its answer, and end-of-text tokens up to the row's
 takes what the prompt leaves of the row, so that the rows of a batch are equally long, attention needs no mask, and
 canvases of all lengths occur. Some rows are masked as LLaDA's are, at a rate t ~ U(0, 1) everywhere in the response;
 the others as a response looks while it is decoded: complete up to a block, masked at a rate within it, all masks behind
-it. At first all rows are equations, masked at their results, and for a while some are.
+it. At first all rows are bare equations, masked at their results, and for a while some are. Of the answers, too, some
+are masked at the results of their equations alone: what is left to learn there has nothing to do with wording.
 
 Batch number i of a run depends on the seed and i alone, whichever worker makes it.
 """
 
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -30,6 +32,8 @@ BLOCK = 32  # positions that are decoded together
 DECODING_SHARE = 0.6  # of the rows are masked as while decoding
 BEHIND_WEIGHT = 0.2  # of positions behind the block: how the answer goes on cannot be known, but how long it is
 # Arithmetic is learnt in a few hundred steps of nothing but equations, and hardly at all beside other tasks.
+RESULT = re.compile(r"= ?([0-9]+)")  # of an equation in an answer
+RESULT_SHARE = 0.15  # of the answers with equations are masked at these alone
 DRILL_STEPS = 1200  # of equations alone
 DRILL_SHARE, DRILL_UNTIL = 0.15, 0.5  # of the rows after that, falling to none at this part of the run
 CHAT_SHARE = 0.03
@@ -78,7 +82,7 @@ class Encoder:
 
 @dataclass
 class Row:
-    """Token ids, and where the response and its end-of-text fill begin; ``results`` are masked in equations."""
+    """Token ids, and where the response and its end-of-text fill begin; ``results``, if given, alone are masked."""
 
     ids: list[int]
     response: int = 0
@@ -199,15 +203,25 @@ def _rows(encoder: Encoder, rng: random.Random, bucket: Bucket, count: int) -> l
         if len(rows) == count:
             break
         problem, earlier = next(sources[task]), recent[task]
+        results = None
         if rng.random() < CHAT_SHARE:
             ask, answer = encoder.chat(problem, rng.random() < 0.5)
         else:
             ask, answer = encoder.pair(problem, rng.sample(earlier, rng.choices((0, 1, 2), bucket.shots)[0]))
             recent[task] = [*earlier[-7:], problem]
+            if rng.random() < RESULT_SHARE:
+                results = [len(ask) + i for i in _results(encoder, problem.answer)]
         full = len(ask) + len(answer)
         if full < bucket.length and (full > bucket.length // 2 or rng.random() < EMPTY_SHARE):
-            rows.append(Row(ask + answer, len(ask), full))
+            rows.append(Row(ask + answer, len(ask), full, results or None))
     return rows
+
+
+def _results(encoder: Encoder, answer: str) -> list[int]:
+    """The tokens of an answer that are results of equations."""
+    offsets = encoder.tokenizer.encode(answer, add_special_tokens=False).offsets
+    wanted = {at for found in RESULT.finditer(answer) for at in range(*found.span(1))}
+    return [i for i, (first, _) in enumerate(offsets) if first in wanted]
 
 
 def _endless(rng: random.Random) -> Iterator[str]:
