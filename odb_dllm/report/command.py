@@ -338,17 +338,20 @@ def read_results(plan: Plan) -> Results:
 
 
 def _report(plan: Plan, failed: Mapping[Key, str]) -> int:
-    """Write and print the table; say last what failed."""
     results = read_results(plan)
     lines = table.table(plan.asked, results, plan.family, plan.given.gen_length)
-    text = render(plan, lines, results)
+    return publish(plan.out, render(plan, lines, results), table.to_csv(lines), failed)
+
+
+def publish(out: Path, text: str, figures: str, failed: Mapping[Key, str]) -> int:
+    """Print the page, write it and its figures as CSV, and say last what failed; the exit code."""
     print(f"\n{text}", flush=True)
     try:
-        cells.write_atomically(plan.out / "table.csv", table.to_csv(lines))
-        cells.write_atomically(plan.out / "table.md", text)
-        print(f"{plan.out}/table.md, {plan.out}/table.csv", flush=True)
+        cells.write_atomically(out / "table.csv", figures)
+        cells.write_atomically(out / "table.md", text)
+        print(f"{out}/table.md, {out}/table.csv", flush=True)
     except OSError as error:
-        print(f"error: The table could not be written to {plan.out}: {error.strerror}.", file=sys.stderr)
+        print(f"error: The table could not be written to {out}: {error.strerror}.", file=sys.stderr)
         return 1
     finally:
         complain(failed)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from odb_dllm import tasks
 from odb_dllm.errors import InputError, nearest
 from odb_dllm.protocols import ODB_DLLM, Protocol, ProtocolTask, get_protocol, is_published, prompt_hash
-from odb_dllm.report import cells, command, layout, running
+from odb_dllm.report import command, layout, running
 from odb_dllm.report.cells import CODE, Key, benchmark
 from odb_dllm.report.command import Asked, Plan
 
@@ -179,20 +179,9 @@ def _run(paper: Paper) -> int:
 
 
 def _report(paper: Paper, failed: dict[tuple[int, Key], str]) -> int:
-    """Write and print the table; say last what failed."""
     figures = _figures(paper)
-    text = render(paper, figures)
-    print(f"\n{text}", flush=True)
-    try:
-        cells.write_atomically(paper.out / "table.csv", layout.to_csv(figures))
-        cells.write_atomically(paper.out / "table.md", text)
-        print(f"{paper.out}/table.md, {paper.out}/table.csv", flush=True)
-    except OSError as error:
-        print(f"error: The table could not be written to {paper.out}: {error.strerror}.", file=sys.stderr)
-        return 1
-    finally:
-        command.complain({(f"{length} {task}", setting): why for (length, (task, setting)), why in failed.items()})
-    return 1 if failed else 0
+    said = {(f"{length} {task}", setting): why for (length, (task, setting)), why in failed.items()}
+    return command.publish(paper.out, render(paper, figures), layout.to_csv(figures), said)
 
 
 def _figures(paper: Paper) -> list[layout.Figures]:
