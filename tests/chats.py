@@ -15,6 +15,7 @@ from odb_dllm import DiffusionModel, get_setting
 from odb_dllm.chat import layout
 from odb_dllm.stream import Conversation, settle
 
+CTRL_C = "\x03"
 QUESTION = "Tom has 3 apples and buys 4 more. How many apples does Tom have?"
 
 
@@ -101,6 +102,15 @@ class Terminal:
 
     def type(self, text: str) -> None:
         os.write(self.fd, text.encode())
+
+    def interrupt(self, pattern: str) -> str:
+        """Press Ctrl-C until output matches; readline sees a signal between two of its waits for keys with the next."""
+        for _ in range(11):
+            self.type(CTRL_C)
+            with contextlib.suppress(AssertionError):
+                return self.wait(pattern, seconds=5)
+        self.type(CTRL_C)
+        return self.wait(pattern, seconds=5)
 
     def say(self, text: str) -> None:
         self.type(text + "\n")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chats import QUESTION, Screen, Terminal, asked
+from chats import CTRL_C, QUESTION, Screen, Terminal, asked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +22,6 @@ from odb_dllm.chat.painter import Region, can_redraw, frame
 from odb_dllm.stream import Piece, pieces, stream
 
 LONG = ("--setting", "llada_baseline", "--gen_length", "512")  # half a minute: time to press keys in
-CTRL_C = "\x03"
 
 
 @given(st.text(), st.integers(2, 50))
@@ -238,9 +237,8 @@ def test_a_stopped_answer_is_kept(terminal: type[Terminal], tmp_path: Path) -> N
     chat.wait("NFE . = 1 refresh")
     chat.wait("> $")
     chat.type("half a line")
-    chat.wait("half a line")  # a signal before readline waits for keys would be seen with the next key alone
-    chat.type(CTRL_C)
-    chat.wait("Ctrl-D leaves")
+    chat.wait("half a line")
+    chat.interrupt("Ctrl-D leaves")
     chat.say("/help")
     for command in ("/setting", "/reset", "/save", "/help", "/quit"):
         chat.wait(f"{command} ")
