@@ -6,7 +6,7 @@ nothing of settings.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,3 +109,18 @@ class Event:
     drafts: Ints = field(default_factory=lambda: np.empty(0, np.int64))  # drafted positions, most confident first
     branch: int | None = None  # the branch chosen, where there were several
     predicted_length: int | None = None  # canvas end minus prompt, where this forward predicted a length
+
+
+class Pass(NamedTuple):
+    """One forward of one sequence in numbers; a generation keeps those of all its forwards."""
+
+    kind: Literal["refresh", "step"]
+    fed: int  # tokens, branches included
+    cached: int  # cached positions seen
+    read: int  # predictions asked for: rows of the vocabulary head
+    block: int  # index of the block, from 0
+    length: int  # response length after this forward: canvas end minus prompt
+    accepted: int  # positions decided by it
+    branches: int  # fed; 1 without speculation
+    drafts: int = 0  # offered, held by some of the branches
+    chosen: int = 0  # the branch that was gone on with

@@ -14,13 +14,14 @@ Per sample (``Row``), with seconds in float and lengths in tokens:
 - ``average_predicted_length``: mean over the blocks visited; None without adaptive length.
 - ``latency``: admission to finish. ``seconds``: time of the forwards, synchronised with the device, each
   shared out among the sequences of its batch by tokens fed; = ``refresh_seconds`` + ``step_seconds``.
-- ``wall_seconds``: wall time of the run since its previous sample; those of all samples add up to the run's, also
-  where several runs, the earlier ones interrupted, made them.
+- ``wall_seconds``: wall time of the process since its previous sample; those of all samples add up to the run's, also
+  where several runs, the earlier ones interrupted, made them. Of several processes at work, each has its own.
 
 In total (``Totals``) every rate is a ratio of sums, so neither ``--limit`` nor one short answer skews it:
 ``tokens_per_second`` = all tokens / wall time, ``tokens_per_forward`` = all decode lengths / all forwards.
 ``wall_seconds`` is the synchronised wall time of generating, refreshes and the sampler's own work included;
-loading, tokenising and scoring are not. A task's share of it is its share of the forward seconds.
+loading, tokenising and scoring are not. A task's share of it is its share of the forward seconds. Of several processes
+at work side by side, the longest wall time is the run's.
 """
 
 import json
@@ -34,11 +35,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from odb_dllm import traces
 from odb_dllm.errors import InputError
 from odb_dllm.stopping import first_match
+from odb_dllm.traces import Trace
 
 if TYPE_CHECKING:
-    from odb_dllm.sampler import Generation
+    from odb_dllm.generation import Generation
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -71,6 +74,7 @@ class Row:
     step_seconds: float
     wall_seconds: float = 0.0
     non_eos_tokens: int = 0
+    rank: int = 0  # of the process that generated it
 
 
 @dataclass(frozen=True)
@@ -248,15 +252,15 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
 
 
 class Writer:
-    """Appends rows to a JSONL file, each in one system call as it comes: a killed run leaves whole rows."""
+    """Appends records to a file, each in one system call as it comes: a killed run leaves whole ones."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.error: OSError | None = None  # after which no more is written
         self._file: FileIO | None = None
 
-    def write(self, row: "Row | Failure") -> None:
-        """Append one row; the file and its folder are made by the first one, which must succeed."""
+    def write(self, record: bytes) -> None:
+        """Append one record; the file and its folder are made by the first one, which must succeed."""
         if self._file is None:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -265,27 +269,38 @@ class Writer:
                 raise InputError(f"Cannot write statistics to {self.path}: {error.strerror}.") from error
         if self.error is None:
             try:
-                self._file.write(json.dumps(asdict(row)).encode() + b"\n")
+                self._file.write(record)
             except OSError as error:  # a full disk ends the file, not the run
                 logger.error("Statistics stop at %s: %s.", self.path, error.strerror)
                 self.error = error
 
-    def close(self) -> None:
+    def remove(self) -> None:
+        """Remove the file, all of which is elsewhere now; the next record begins another."""
         if self._file is not None:
             self._file.close()
             self._file = None
+        self.path.unlink(missing_ok=True)
 
 
 class Recorder:
     """Collects the rows of a run and the wall time that generating them took."""
 
-    def __init__(self, path: str | Path | None = None) -> None:
-        """``path``: a JSONL file that gets every row as it comes; None for none."""
+    def __init__(self, path: str | Path | None = None, rank: int = 0) -> None:
+        """Begin with nothing.
+
+        Args:
+            path: a JSONL file that gets every row as it comes, its trace going beside it; None for none.
+            rank: of this process among those of the run; all but the first write to a file of their own.
+        """
+        if path is not None and rank:
+            path = Path(path).with_name(f"{Path(path).stem}_rank{rank}{Path(path).suffix}")
+        self.rank = rank
         self.rows: list[Row] = []
         self.failures: list[Failure] = []
         self.wall_seconds = 0.0
+        self.elsewhere: dict[int, float] = {}  # wall seconds of other processes whose rows are here
         self._writer = None if path is None else Writer(path)
-        self._tokens = self._nfe = 0
+        self._tracer = None if path is None else Writer(traces.beside(path))
         self._told = 0.0  # wall seconds of the rows so far
 
     def timed(self, results: Iterator[T]) -> Iterator[T]:
@@ -300,19 +315,19 @@ class Recorder:
                 self.wall_seconds += time.perf_counter() - started
             yield result
 
-    def add(self, row: Row) -> None:
-        row = replace(row, wall_seconds=self.wall_seconds - self._told)
+    def add(self, row: Row, trace: Trace | None = None) -> None:
+        row = replace(row, wall_seconds=self.wall_seconds - self._told, rank=self.rank)
         self._told = self.wall_seconds
         self.rows.append(row)
-        self._tokens += row.tokens
-        self._nfe += row.nfe
+        if self._tracer and trace:  # first: a row says that its sample is done
+            self._tracer.write(traces.encode(trace))
         if self._writer:
-            self._writer.write(row)
+            self._writer.write(_line(row))
 
     def fail(self, failure: Failure) -> None:
         self.failures.append(failure)
         if self._writer:
-            self._writer.write(failure)
+            self._writer.write(_line(failure))
 
     def complaints(self) -> list[str]:
         """What went wrong, a sentence each: samples that failed, rows that could not be written."""
@@ -324,20 +339,29 @@ class Recorder:
                 f"{len(self.failures)} of {everything} samples failed and count as empty answers, the first being "
                 f"document {first.doc_id} of {first.task}: {first.error}"
             )
-        if self._writer and self._writer.error:
-            said.append(f"The statistics in {self._writer.path} are incomplete: {self._writer.error.strerror}.")
+        for writer in self.writers:
+            if writer.error:
+                said.append(f"The statistics in {writer.path} are incomplete: {writer.error.strerror}.")
         return said
 
-    def pace(self) -> str:
-        """Tokens per second and mean NFE so far, for a progress bar."""
-        speed = self._tokens / max(self.wall_seconds, 1e-9)
-        return f"{speed:.1f} tokens/s, NFE {self._nfe / max(len(self.rows), 1):.1f}"
+    @property
+    def writers(self) -> list[Writer]:
+        return [writer for writer in (self._writer, self._tracer) if writer]
 
     def totals(self) -> Totals:
-        return total(self.rows, self.wall_seconds)
+        return total(self.rows, max([self.wall_seconds, *self.elsewhere.values()]))
 
     def by_task(self) -> dict[str, Totals]:
-        return total_by_task(self.rows, self.wall_seconds)
+        return total_by_task(self.rows, self.totals().wall_seconds)
+
+    def by_process(self) -> list[Totals]:
+        """Totals of each process in the order of their ranks, over its own wall time."""
+        walls = {self.rank: self.wall_seconds, **self.elsewhere}
+        return [total([row for row in self.rows if row.rank == rank], walls[rank]) for rank in sorted(walls)]
+
+
+def _line(record: Row | Failure) -> bytes:
+    return json.dumps(asdict(record)).encode() + b"\n"
 
 
 def read_rows(path: str | Path) -> list[Row]:

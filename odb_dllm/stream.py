@@ -25,13 +25,14 @@ import torch
 
 from odb_dllm.benchmarks import resolve
 from odb_dllm.contract import Bools, Event, Floats, Forward, Ints, Prediction, Range
-from odb_dllm.engine import Engine
 from odb_dllm.errors import InputError
+from odb_dllm.generation import Generation
 from odb_dllm.models.loading import DiffusionModel
-from odb_dllm.sampler import Generation, capacity, sample
+from odb_dllm.sampler import capacity, sample
 from odb_dllm.scheduler import Request, check
 from odb_dllm.settings import Setting
 from odb_dllm.stopping import StopRule, first_match
+from odb_dllm.tensor_parallel.leader import engine_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -141,14 +142,14 @@ def _stream(
     response = _Response(model, setting, len(prompt), stop)
     shift = model.network.shift
     sampler = sample(prompt, setting, stop, model.ids.mask, shift=shift, sequence=sequence, watch=events.append)
-    engine, cache, generation = Engine(model), None, None
+    engine, cache, generation = engine_of(model), None, None
     try:
         cache = engine.open(capacity(setting, len(prompt), shift))
         forward = next(sampler)
         while generation is None:
             asked, started = forward, time.perf_counter()
             prediction = engine.answer([(cache, asked)])[0]
-            response.seconds[asked.kind] += time.perf_counter() - started
+            response.seconds.append(time.perf_counter() - started)
             try:
                 forward = sampler.send(prediction)
             except StopIteration as finished:
@@ -175,7 +176,7 @@ class _Response:
         self.confidence, self.decided_at = np.full(size, np.nan), np.full(size, -1, np.int64)
         self.predicted: int | None = None
         self.nfe = self.refreshes = self.fed_tokens = 0
-        self.seconds = {"refresh": 0.0, "step": 0.0}  # of forwards
+        self.seconds: list[float] = []  # of each forward
         block, end = (prompt, prompt + setting.span), prompt + size
         self.event = Event("refresh", 0, -1, block, end, 0, 0, nothing, nothing, np.empty(0), setting.span)
 
@@ -200,13 +201,8 @@ class _Response:
         tokens = self.tokens[:length].copy()
         if generation is not None:
             tokens[:] = generation.tokens  # after an early exit, EOS fill what is left
-            generation = replace(
-                generation,
-                latency=seconds,
-                seconds=sum(self.seconds.values()),
-                refresh_seconds=self.seconds["refresh"],
-                step_seconds=self.seconds["step"],
-            )
+            alone = [1] * self.nfe
+            generation = replace(generation, latency=seconds, forward_seconds=self.seconds, batches=alone)
         masked = tokens == self.mask
         return Snapshot(
             forward=event.forward,

@@ -35,7 +35,7 @@ def requests(model: DiffusionModel, count: int = 14) -> list[Request]:
 
 
 def untimed(generation: Any) -> Any:
-    return replace(generation, latency=0.0, seconds=0.0, refresh_seconds=0.0, step_seconds=0.0)
+    return replace(generation, latency=0.0, forward_seconds=[], batches=[])
 
 
 def test_the_batch_size_changes_nothing(model: DiffusionModel) -> None:
@@ -114,7 +114,7 @@ def test_less_memory_means_a_smaller_batch(
 ) -> None:
     cached = [each for each in requests(model) if each.setting.cache != "none"]
     expected = [untimed(each) for _, each in sorted(run(model, cached))]
-    monkeypatch.setattr("odb_dllm.scheduler.Engine", Small)
+    monkeypatch.setattr("odb_dllm.scheduler.engine_of", Small)
     monkeypatch.setattr(Small, "room", room)
     assert [untimed(each) for _, each in sorted(run(model, cached, batch_size=8))] == expected
     assert f"at most {room} generations" in caplog.text
@@ -134,7 +134,7 @@ def test_memory_that_runs_out_in_a_forward(model: DiffusionModel, monkeypatch: p
 
 
 def test_memory_for_less_than_one_generation(model: DiffusionModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("odb_dllm.scheduler.Engine", Small)
+    monkeypatch.setattr("odb_dllm.scheduler.engine_of", Small)
     monkeypatch.setattr(Small, "room", 0)
     cached = [each for each in requests(model) if each.setting.cache != "none"]
     with pytest.raises(InputError, match="does not suffice for one generation"):

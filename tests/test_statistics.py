@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from odb_dllm.contract import Pass
 from odb_dllm.errors import InputError
-from odb_dllm.sampler import Generation
-from odb_dllm.statistics import Recorder, Row, Writer, make_row, read_rows, table, total, total_by_task
+from odb_dllm.generation import Generation
+from odb_dllm.statistics import Recorder, Row, make_row, read_rows, table, total, total_by_task
 
 EOS = 1
 
@@ -23,9 +24,9 @@ def generation(tokens: list[int], nfe: int = 4, seconds: float = 2.0, **changes:
         average_predicted_length=48.0,
         decode_length=len(tokens),
         latency=seconds * 1.5,
-        seconds=seconds,
-        refresh_seconds=seconds / 4,
-        step_seconds=seconds * 3 / 4,
+        passes=[Pass("refresh", 100, 0, 64, 0, 64, 8, 1)] + [Pass("step", 32, 68, 8, 0, 64, 8, 1)] * (nfe - 1),
+        forward_seconds=[seconds / 4] + [seconds * 3 / 4 / (nfe - 1)] * (nfe - 1),
+        batches=[1] * nfe,
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -99,10 +100,8 @@ def test_wall_time_is_shared_out_by_forward_seconds() -> None:
 def test_rows_are_on_disk_as_they_come_and_are_appended(tmp_path: Path) -> None:
     path = tmp_path / "new" / "rows.jsonl"
     for repeat in range(2):
-        writer = Writer(path)
-        writer.write(row(repeat=repeat))
+        Recorder(path).add(row(repeat=repeat))
         assert len(path.read_text().splitlines()) == repeat + 1  # flushed, though the file is still open
-        writer.close()
     assert [each.repeat for each in read_rows(path)] == [0, 1]
 
 
@@ -116,7 +115,7 @@ def test_a_line_cut_short_is_left_out(tmp_path: Path) -> None:
 def test_an_unwritable_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="Cannot write statistics"):
-        Writer(tmp_path / "file" / "rows.jsonl").write(row())
+        Recorder(tmp_path / "file" / "rows.jsonl").add(row())
 
 
 def test_recorder_counts_the_time_of_results_only() -> None:
@@ -134,4 +133,3 @@ def test_recorder_counts_the_time_of_results_only() -> None:
     assert 0.04 <= recorder.wall_seconds < 0.15
     assert sum(each.wall_seconds for each in recorder.rows) == pytest.approx(recorder.wall_seconds, abs=1e-3)
     assert recorder.totals().samples == 2
-    assert "tokens/s" in recorder.pace()

@@ -27,7 +27,7 @@ def test_snapshots_lead_to_what_generate_returns(tiny: DiffusionModel, name: str
     assert last.tokens.tolist() == expected.tokens
     assert last.generation == replace(
         expected,
-        **{k: getattr(last.generation, k) for k in ("latency", "seconds", "refresh_seconds", "step_seconds")},
+        **{k: getattr(last.generation, k) for k in ("latency", "forward_seconds", "batches")},
     )
     assert (last.nfe, last.refreshes, last.fed_tokens) == (
         expected.nfe,

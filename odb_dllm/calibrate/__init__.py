@@ -162,12 +162,12 @@ def _requests(adapter: "ODBDiffusionLM", found: "Sequence[Instance]") -> "list[R
 
 def _record(adapter: "ODBDiffusionLM", requests: "Sequence[Request]") -> "tuple[list[Request], list[Recording]]":
     """Record every document; those that the model has no numbers for are left out."""
-    from odb_dllm.engine import Engine
-    from odb_dllm.sampler import NonFiniteLogits
+    from odb_dllm.generation import NonFiniteLogits
     from odb_dllm.scheduler import check
+    from odb_dllm.tensor_parallel.leader import engine_of
 
     check(adapter.model, requests)
-    engine = Engine(adapter.model)
+    engine = engine_of(adapter.model)
     kept = []
     for request in tqdm(requests, desc="Recording"):
         try:
@@ -216,7 +216,7 @@ def _real_run(
     adapter: "ODBDiffusionLM", requests: "Sequence[Request]", recordings: Sequence[Recording], trial: Trial
 ) -> str:
     """Generate with the θ chosen, on canvases that really shrink."""
-    from odb_dllm.sampler import Generation
+    from odb_dllm.generation import Generation
     from odb_dllm.scheduler import run as generate
 
     assert trial.choice.point is not None

@@ -13,7 +13,8 @@ import numpy as np
 
 from odb_dllm.contract import Floats, Ints, Prediction
 from odb_dllm.engine import Engine
-from odb_dllm.sampler import Generation, capacity, sample
+from odb_dllm.generation import Generation
+from odb_dllm.sampler import capacity, sample
 from odb_dllm.scheduler import Request
 from odb_dllm.settings import Setting
 from odb_dllm.stopping import StopRule, first_match, first_predicted

@@ -17,9 +17,9 @@ from odb_dllm.chat import keyboard, layout
 from odb_dllm.chat.painter import Painter, Typist, can_redraw, size, standing
 from odb_dllm.chat.session import Session, costs, progress
 from odb_dllm.errors import InputError, nearest
+from odb_dllm.generation import NonFiniteLogits
 from odb_dllm.models import family_class
 from odb_dllm.models.loading import TOKENIZER_FILES, DiffusionModel, find_folder, load_model, read_config
-from odb_dllm.sampler import NonFiniteLogits
 from odb_dllm.settings import ALIASES, all_settings
 from odb_dllm.stream import Snapshot, has_template
 

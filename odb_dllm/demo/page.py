@@ -13,8 +13,8 @@ from odb_dllm.demo import render
 from odb_dllm.demo.recording import Recording
 from odb_dllm.demo.running import Session, Sessions, Turns, generate
 from odb_dllm.errors import InputError
+from odb_dllm.generation import NonFiniteLogits
 from odb_dllm.models.loading import DiffusionModel
-from odb_dllm.sampler import NonFiniteLogits
 from odb_dllm.settings import Setting, all_settings, get_setting
 from odb_dllm.stream import answer_text, blank, pieces
 

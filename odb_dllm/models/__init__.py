@@ -11,7 +11,10 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
+import torch
+
 from odb_dllm.errors import InputError, nearest
+from odb_dllm.models.config import ModelConfig
 from odb_dllm.models.dream import Dream
 from odb_dllm.models.llada import LLaDA
 
@@ -37,3 +40,10 @@ def family_class(model_type: object) -> Any:
     if not isinstance(model_type, str) or model_type not in families:
         raise InputError(f"config.json: unknown model_type {model_type!r}: {nearest(str(model_type), list(families))}.")
     return families[model_type]
+
+
+def sizes(config: dict[str, Any]) -> ModelConfig:
+    """A model's sizes from the dict in its config.json; ``InputError`` as ``family_class`` and the family say."""
+    with torch.device("meta"):
+        made: ModelConfig = family_class(config.get("model_type")).from_config(config).config
+    return made
