@@ -175,10 +175,11 @@ def resolve(
     turn = (model.ids.end_of_turn,) if setting.end_of_turn and model.ids.end_of_turn is not None else ()
     eos = (model.ids.eos, *turn)
     own = _patterns(model, setting, row, tuple(until))
+    by_task = row.theta[family] if row and setting.length != "mass" else DEFAULT_THETA
     rule = StopRule(
         patterns=tuple(dict.fromkeys([*((token,) for token in eos), *own])),
         eos=eos,
-        theta=setting.theta if setting.theta is not None else row.theta[family] if row else DEFAULT_THETA,
+        theta=setting.theta if setting.theta is not None else by_task,
         eos_guard=setting.eos_guard if setting.eos_guard is not None else bool(row and row.eos_guard),
     )
     window, alpha = row.windows.get((family, setting.gen_length), DEFAULT_WINDOW) if row else DEFAULT_WINDOW

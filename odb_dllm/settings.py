@@ -6,6 +6,7 @@ The named presets are the published methods: ODB-dLLM (arXiv 2511.21759), Fast-d
 """
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cache as memoize
@@ -21,15 +22,16 @@ from odb_dllm.unmasking import RULES, Rule
 logger = logging.getLogger(__name__)
 CHOICES: dict[str, tuple[str, ...]] = {
     "cache": ("none", "prefix", "dual"),
-    "length": ("fixed", "adaptive"),
+    "length": ("fixed", "adaptive", "mass"),
     "suffix": ("full", "window"),
-    "speculation": ("none", "accept-jump", "jump-share"),
+    "speculation": ("none", "accept-jump", "jump-share", "exact"),
     "remasking": ("low_confidence", "random"),
     "order": ("blocks", "whole"),
     "alg": ("none", "maskgit_plus", "topk_margin", "entropy", "confidence_threshold"),
 }
 # Dream's algorithms that take the best positions by a schedule, and what each calls best.
 RANKED: dict[str, Score] = {"maskgit_plus": "confidence", "topk_margin": "margin", "entropy": "entropy"}
+REFRESH = re.compile("full|response|every:[1-9][0-9]*|window:[0-9]+")
 COUNTED = ("quota", "schedule", "carry")  # rules that spread a block over its share of the steps
 DEFAULT_THRESHOLD, DEFAULT_FACTOR = 0.9, 1.0
 Pattern = int | str | tuple[int, ...]
@@ -52,10 +54,15 @@ class Setting:
     threshold: float | None = None
     factor: float | None = None
     confidence_alpha: float | None = None  # for the dynamic rule; None = the published table
-    length: str = "fixed"  # fixed | adaptive (length prediction on every refresh)
+    refresh: str = (
+        "full"  # full | response | every:k | window:w; what a block's first forward feeds, see docs/beyond.md
+    )
+    # fixed | adaptive (a stop pattern is predicted, by task) | mass (EOS is, over the whole suffix)
+    length: str = "fixed"
+    grow: int | None = None  # begin with so many positions, and keep so many ahead until an end is predicted
     suffix: str = "full"  # full | window (only window_size positions after the block, and the last one)
     window_size: int | None = None  # None = the published table
-    speculation: str = "none"  # none | accept-jump | jump-share
+    speculation: str = "none"  # none | accept-jump | jump-share | exact (the tokens are those without it)
     early_exit: bool = False
     stop: str | tuple[Pattern, ...] | None = None  # None = by task; "eos" = EOS alone; or ids, id tuples, strings
     theta: float | None = None  # confidence that length prediction asks of a stop pattern; None = by task
@@ -102,6 +109,11 @@ class Setting:
     def span(self) -> int:
         """Response positions that are decoded together: a block, or all of them."""
         return self.gen_length if self.order == "whole" else self.block_length
+
+    @property
+    def predicts_length(self) -> bool:
+        """Whether refreshes look for the answer's end."""
+        return self.length != "fixed"
 
     @property
     def blocks(self) -> int:
@@ -177,7 +189,7 @@ def _check_types(s: Setting) -> None:
 
     kinds: tuple[tuple[Callable[[Any], bool], str, tuple[str, ...], bool], ...] = (
         (is_int, "a whole number", ("gen_length", "block_length", "seed"), False),
-        (is_int, "a whole number", ("steps", "window_size", "top_k"), True),
+        (is_int, "a whole number", ("steps", "window_size", "top_k", "grow"), True),
         (is_number, "a number", ("temperature", "alg_temp", "cfg_scale"), False),
         (is_number, "a number or None", ("threshold", "factor", "confidence_alpha", "theta", "top_p"), True),
         (lambda v: isinstance(v, bool), "True or False", ("early_exit", "end_of_turn"), False),
@@ -193,6 +205,8 @@ def _check_types(s: Setting) -> None:
             raise InputError(f"Unknown {name} {getattr(s, name)!r}: {nearest(str(getattr(s, name)), list(choices))}.")
     if not (s.rule is None or callable(s.rule) or (isinstance(s.rule, str) and s.rule in RULES)):
         raise InputError(f"Unknown rule {s.rule!r}: {nearest(str(s.rule), list(RULES))}.")
+    if not (isinstance(s.refresh, str) and REFRESH.fullmatch(s.refresh)):
+        raise InputError(f"refresh must be full, response, every:k (k from 1) or window:w, not {s.refresh!r}.")
     _check_stop(s.stop)
 
 
@@ -250,6 +264,10 @@ def _check_lengths(s: Setting) -> None:
             f"gen_length {s.gen_length} must be a multiple of block_length {s.block_length}; "
             f"{-(-s.gen_length // s.block_length) * s.block_length} would be."
         )
+    if s.grow is not None and not (0 < s.grow <= s.gen_length and s.grow % s.span == 0):
+        raise InputError(
+            f"grow {s.grow} must be a multiple of block_length {s.span}, and at most gen_length {s.gen_length}."
+        )
     fits = s.steps is None or (s.steps >= 1 and s.steps % s.blocks == 0 and s.steps <= s.gen_length)
     if s.rule in COUNTED and not fits:
         blocks = "" if s.order == "whole" else f"a multiple of the {s.blocks} blocks (gen_length / block_length) and "
@@ -274,8 +292,12 @@ def _check_combinations(s: Setting) -> None:
             raise InputError(f"speculation={s.speculation} needs the fixed threshold rule to accept drafts by.")
         if s.temperature > 0:
             raise InputError(f"speculation={s.speculation} needs temperature 0: a drawn token cannot be verified.")
-    if s.length == "adaptive" and s.suffix == "window":
-        raise InputError("length=adaptive needs suffix=full: a pruned suffix leaves nothing to predict the end from.")
+    if s.predicts_length and s.suffix == "window":
+        raise InputError(
+            f"length={s.length} needs suffix=full: a pruned suffix leaves nothing to predict the end from."
+        )
+    if s.refresh != "full" and (s.cache != "dual" or s.suffix == "window"):
+        raise InputError(f"refresh={s.refresh} needs cache=dual and suffix=full: what is not fed is read from there.")
     if s.cfg_scale > 0 and s.cache != "none":
         raise InputError("cfg_scale above 0 needs cache=none: the unconditional canvas has no cache.")
     if s.alg in RANKED and s.rule != "schedule":
@@ -296,6 +318,7 @@ PRESETS: dict[str, Setting] = {
         Setting("alp", **_ADAPTIVE),
         Setting("accept-jump", **_ADAPTIVE, speculation="accept-jump"),
         Setting("jump-share", **_ADAPTIVE, speculation="jump-share"),
+        Setting("jump-share-exact", **_ADAPTIVE, speculation="exact"),
         Setting("parallel", threshold=DEFAULT_THRESHOLD),
         Setting("prefix-cache", cache="prefix"),
         Setting("prefix-cache-parallel", cache="prefix", threshold=DEFAULT_THRESHOLD),

@@ -54,3 +54,14 @@ def first_predicted(tokens: Ints, confidence: Floats, rule: StopRule, horizon: i
         allowed[:guarded] &= ~np.isin(tokens[:guarded], rule.eos)
     firsts = [int(starts[0]) for p in rule.patterns if len(starts := match_starts(tokens, p, allowed))]
     return min(firsts, default=None)
+
+
+def first_mass(tokens: Ints, confidence: Floats, rule: StopRule) -> int | None:
+    """Offset of the first EOS predicted from which on EOS holds a mean probability >= theta, whatever the task.
+
+    Predictions [n] that are no EOS count as having given it nothing.
+    """
+    is_eos = np.isin(tokens, rule.eos)
+    mass = np.cumsum((is_eos * confidence)[::-1])[::-1] / np.arange(len(tokens), 0, -1)
+    starts = np.flatnonzero(is_eos & (mass >= rule.theta))
+    return int(starts[0]) if len(starts) else None

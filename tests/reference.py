@@ -6,26 +6,12 @@ over the canvas that fills the K/V cache and is also the block's first unmasking
 (and, without the dual cache, more). A *branch* is one guess at the block among several fed in one step.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-
-class Prediction(NamedTuple):
-    """The arg-max token of a masked position, and the log of its softmax probability."""
-
-    token: int
-    log_p: float
-
-    @property
-    def confidence(self) -> float:
-        return math.exp(self.log_p)
+from reference_network import KV, Network, Prediction
 
 
 class Row(NamedTuple):
@@ -37,82 +23,11 @@ class Row(NamedTuple):
     shared: bool = False
 
 
-KV = list[tuple[Tensor, Tensor]]  # of every layer: keys, values, each [heads, positions, D]
 Predictions = dict[int, Prediction]  # masked position -> its prediction
 Branches = Sequence[Predictions]
 Drafts = Sequence[tuple[int, int]]  # position, token; the most confident first
 Pattern = tuple[int, ...]  # a stop pattern: consecutive token ids
 IGNORED = -1  # no token: matches no stop pattern
-
-
-class Network:
-    """LLaDA in float64, its norms and rotations in float32, from tensors of the published names."""
-
-    def __init__(self, weights: dict[str, np.ndarray], config: dict[str, Any]) -> None:
-        names = {name: name.removeprefix("model.transformer.").removesuffix(".weight") for name in weights}
-        self.w = {names[name]: torch.tensor(w, dtype=torch.float64) for name, w in weights.items()}
-        self.config = config
-        self.layers, self.heads = config["n_layers"], config["n_heads"]
-        self.head_dim = config["d_model"] // self.heads
-        # Vocabulary rows of zeros all have logit 0: the first two (one may be the mask) stand for the others.
-        head = self.w.pop("ff_out")
-        empty = (head == 0).all(dim=1).nonzero().flatten().tolist()
-        skipped = set(empty[2:])
-        self.ids = torch.tensor([i for i in range(len(head)) if i not in skipped])  # ascending
-        self.head = head[self.ids]
-        self.copies = torch.ones(len(self.ids), dtype=torch.float64)
-        self.copies[self.ids == (empty[1] if skipped else -1)] += len(skipped)
-
-    def norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        """RMS norm: cast to float32, normalised, cast back, times the weight."""
-        y = x.float()
-        y = y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + self.config["rms_norm_eps"])
-        return weight * y.to(x.dtype)
-
-    def rotate(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Rotary embedding of x [heads, n, D] with half-split pairs, in float32, cast back."""
-        d = self.head_dim
-        inv_freq = 1.0 / self.config["rope_theta"] ** (torch.arange(0, d, 2, dtype=torch.float32) / d)
-        angles = positions.float()[:, None] * inv_freq[None, :]  # [n, D/2]
-        cos, sin = angles.cos(), angles.sin()
-        left, right = x.float().chunk(2, dim=-1)
-        return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1).to(x.dtype)
-
-    def forward(self, tokens: Tensor, positions: Tensor, visible: Tensor, cached: KV) -> tuple[Tensor, KV]:
-        """Hidden states [n, d] of n fed tokens, and their K/V. `visible` [n, C + n]: which of the C cached
-        and n fed positions each fed token attends to."""
-        n = len(tokens)
-        x = self.w["wte"][tokens]
-        fed = []
-        for i in range(self.layers):
-            layer = f"blocks.{i}."
-            w = {name.removeprefix(layer): w for name, w in self.w.items() if name.startswith(layer)}
-            h = self.norm(x, w["attn_norm"])
-            q, k, v = (h @ w[name].T for name in ("q_proj", "k_proj", "v_proj"))
-            q, k, v = (y.view(n, self.heads, self.head_dim).transpose(0, 1) for y in (q, k, v))
-            q, k = self.rotate(q, positions), self.rotate(k, positions)
-            fed.append((k, v))
-            parts = [*cached[i : i + 1], (k, v)]
-            keys, values = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-            scores = q @ keys.transpose(1, 2) / math.sqrt(self.head_dim)  # [heads, n, C + n]
-            attention = scores.masked_fill(~visible, -math.inf).softmax(-1) @ values
-            x = x + attention.transpose(0, 1).reshape(n, -1) @ w["attn_out"].T
-            h = self.norm(x, w["ff_norm"])
-            x = x + (F.silu(h @ w["ff_proj"].T) * (h @ w["up_proj"].T)) @ w["ff_out"].T
-        return x, fed
-
-    def predict(self, hidden: Tensor, mask: int) -> list[Prediction]:
-        """Predictions of hidden states [n, d]. The mask token is never predicted, but weighs in the softmax.
-        On equal logits the lowest token id wins."""
-        logits = self.norm(hidden, self.w["ln_f"]) @ self.head.T
-        allowed = logits.masked_fill(self.ids == mask, -math.inf)
-        predictions = []
-        for row, best in zip(logits, allowed.argmax(-1).tolist(), strict=True):
-            others = self.copies.clone()
-            others[best] -= 1
-            log_p = -torch.log1p((others * (row - row[best]).exp()).sum())
-            predictions.append(Prediction(int(self.ids[best]), float(log_p)))
-        return predictions
 
 
 def ranked(predictions: Predictions) -> list[int]:
@@ -248,6 +163,7 @@ class _Run:
         self.canvas = [int(token) for token in prompt_ids] + [settings.mask] * settings.gen_length
         self.end = len(self.canvas)  # only ever shrinks
         self.remaining = settings.gen_length  # as last predicted
+        self.found = False  # whether a stop pattern was ever predicted
         self.stored: list[int] = []  # the canvas positions that the cache holds
         self.kv: KV = []
         self.refreshes = 0
@@ -258,7 +174,7 @@ class _Run:
         """Block after block, until the canvas ends or a complete block contains a stop pattern."""
         decode_length = None
         s = self.start
-        while s < self.end and decode_length is None:
+        while s < self.extended(s) and decode_length is None:
             e = s + self.settings.block_length
             self.decode_block(s, e)
             offset = first_match(self.canvas[s:e], self.settings.stops) if self.settings.early_exit else None
@@ -282,11 +198,11 @@ class _Run:
         adaptive = self.settings.length == "adaptive"
         steps = self.settings.all_steps * (e - s) // self.settings.gen_length
         quotas = iter(quota_of_each_step(e - s, steps) if self.settings.rule == "quota" else [])
-        fed = [Row(0, p, self.canvas[p]) for p in [*range(e), *self.suffix(e)]]
+        fed = [Row(0, p, self.canvas[p]) for p in self.opened(s, e)]
         has_cache = self.settings.cache != "none"
-        (predictions,) = self.forward(fed, set(), range(s, self.end if adaptive else e), has_cache)
+        (predictions,) = self.forward(fed, self.seen_by_first(fed), range(s, self.end if adaptive else e), has_cache)
         if adaptive:
-            self.predict_length(s, [predictions[p] for p in range(s, self.end)])
+            self.predict_length(s, [predictions[p] for p in range(s, fed[-1].position + 1)])
         predictions = {p: predictions[p] for p in predictions if p < e}
         self.unmask(predictions, None if has_cache else fed, next(quotas, 0))
         sharing, first = False, True
@@ -299,6 +215,18 @@ class _Run:
                 sharing = len(masked) <= SWITCH_AT[chosen]
             first = False
 
+    def extended(self, s: int) -> int:
+        """The canvas's end before the block at `s`."""
+        return self.end
+
+    def opened(self, s: int, e: int) -> list[int]:
+        """What the first forward of a block feeds."""
+        return [*range(e), *self.suffix(e)]
+
+    def seen_by_first(self, fed: Sequence[Row]) -> set[int]:
+        """The cached positions that the first forward of a block attends to: a refresh starts afresh."""
+        return set()
+
     def predict_length(self, s: int, predictions: Sequence[Prediction]) -> None:
         """Shrink the canvas to the block of the first stop pattern predicted with every confidence >= theta.
         The guard: EOS is ignored at the first offsets. `predictions` are those of [s, end)."""
@@ -307,6 +235,7 @@ class _Run:
         tokens = [p.token if p.confidence >= theta else IGNORED for p in predictions]
         tokens[:guarded] = [IGNORED if t in self.settings.ends else t for t in tokens[:guarded]]
         offset = first_match(tokens, self.settings.stops)
+        self.found = self.found or offset is not None
         if offset is not None:
             self.remaining = (offset + block) // block * block
             self.end = min(self.end, s + self.remaining)
@@ -357,6 +286,10 @@ class _Run:
         for p in positions:
             self.canvas[p] = predictions[p].token
 
+    def keep(self, positions: list[int], kv: KV) -> None:
+        """Store what a refresh fed."""
+        self.stored, self.kv = positions, kv
+
     def masked(self, s: int, e: int) -> list[int]:
         """The positions of the block that are still masked."""
         return [p for p in range(s, e) if self.canvas[p] == self.settings.mask]
@@ -382,7 +315,7 @@ class _Run:
         self.forward_lengths.append(len(rows))
         self.refreshes += store
         if store:
-            self.stored, self.kv = position.tolist(), kv
+            self.keep(position.tolist(), kv)
         mask = self.settings.mask
         wanted = [i for i, row in enumerate(rows) if row.token == mask and row.position in targets]
         branches: list[Predictions] = [{} for _ in range(rows[-1].branch + 1)]

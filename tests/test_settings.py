@@ -22,6 +22,7 @@ def test_presets_are_the_published_table() -> None:
         name: (s.cache, s.rule, s.threshold, s.length, s.suffix, s.speculation, s.early_exit)
         for name, s in PRESETS.items()
     }
+    assert table.pop("jump-share-exact") == ("dual", "threshold", 0.9, "adaptive", "full", "exact", True)  # is ours
     assert table == {
         "llada_baseline": ("none", "quota", None, "fixed", "full", "none", False),
         "fast_dllm_baseline": ("dual", "threshold", 0.9, "fixed", "full", "none", False),
@@ -36,6 +37,7 @@ def test_presets_are_the_published_table() -> None:
         "dream_baseline": ("none", "schedule", None, "fixed", "full", "none", False),
     }
     assert all((s.gen_length, s.block_length, s.temperature) == (1024, 32, 0.0) for s in PRESETS.values())
+    assert all((s.refresh, s.grow) == ("full", None) for s in PRESETS.values())
 
 
 @pytest.mark.parametrize("name", ["Jump-Share", "JUMP-SHARE", "jump_share"])
