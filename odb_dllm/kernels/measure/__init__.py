@@ -1,0 +1,1 @@
+"""How fast and how exact the kernels are on this GPU: ``python -m odb_dllm.kernels.measure``."""
