@@ -10,27 +10,28 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import lm_eval
-import lm_eval.models  # before registering: lm-eval fills an empty registry only
+import lm_eval.models  # noqa: F401 (before registering: lm-eval fills an empty registry only)
 import torch
-import transformers
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import CacheHook, TemplateLM
+from lm_eval.api.model import CacheHook
 from lm_eval.api.registry import model_registry, register_model
-from tqdm import tqdm
 
 from odb_dllm import arguments as args
 from odb_dllm import response_cache, statistics
 from odb_dllm.benchmarks import resolve
+from odb_dllm.data_parallel import own_device
 from odb_dllm.errors import InputError
 from odb_dllm.gen_kwargs import final_text, setting_of, task_values, until_of
+from odb_dllm.generation import NonFiniteLogits
 from odb_dllm.likelihood import log_likelihood
-from odb_dllm.models import family_class
+from odb_dllm.model_info import model_info
+from odb_dllm.models import sizes
+from odb_dllm.models.config import ModelConfig
 from odb_dllm.models.loading import (
     DiffusionModel,
     find_folder,
@@ -40,11 +41,15 @@ from odb_dllm.models.loading import (
     parse_device,
     read_config,
 )
-from odb_dllm.sampler import NonFiniteLogits
 from odb_dllm.scheduler import Request, run
 from odb_dllm.settings import Setting
+from odb_dllm.sharded_lm import ShardedLM
 from odb_dllm.stopping import StopRule
 from odb_dllm.tasks.metadata import TaskFacts, attach, facts_of
+from odb_dllm.tasks.shares import answered
+from odb_dllm.tensor_parallel.group import check_machine
+from odb_dllm.tensor_parallel.sharding import check_sizes
+from odb_dllm.traces import make_trace
 from odb_dllm.version import __version__
 
 if TYPE_CHECKING:
@@ -66,14 +71,16 @@ class Job:
     sequence: int  # keys its noise
 
 
-class ODBDiffusionLM(TemplateLM):
+class ODBDiffusionLM(ShardedLM):
     """A masked-diffusion language model under lm-eval.
 
     Args:
         pretrained: a folder, a hub id or ``tiny``; ``model_path`` means the same. peft: a LoRA adapter's folder.
         setting: a preset's name. Every field of ``Setting`` is an argument too and overrides it.
         family: ``llada_instruct``, ``llada_1_5`` or ``dream``; whose published thresholds apply.
-        dtype, device: None takes bfloat16 on CUDA, float32 on the CPU; CUDA where there is one.
+        dtype, device: None takes bfloat16 on CUDA, float32 on the CPU; CUDA where there is one. Of several processes
+            each takes the GPU that its local rank numbers.
+        tensor_parallel: processes that share the model, each on a GPU of its own, from ``device`` on.
         batch_size, max_batch_size: generations under way at a time.
         mc_num, check_greedy: draws per likelihood, and whether it also decodes greedily.
         statistics: a JSONL file that gets one row per sample as it is finished.
@@ -89,11 +96,14 @@ class ODBDiffusionLM(TemplateLM):
         self._given = {**({} if pretrained is None else {"pretrained": pretrained}), **given}
         self.arguments = args.parse(self._given)
         if not is_hub_id(self.arguments.pretrained):  # which is fetched when it is needed
-            _ = self.max_length  # a missing folder or bad config.json is told now
-        self._target = parse_device(self.arguments.device)
+            check_sizes(self.config, self.arguments.tensor_parallel)  # a missing folder or bad config.json is told now
+        self._target = parse_device(own_device(self.arguments.device, self.processes, torch.cuda.device_count()))
+        check_machine(self.arguments.tensor_parallel, self._target)
+        if self._target.index is not None:  # what works on the current GPU by default is to mean this one
+            torch.cuda.set_device(self._target)
         if self.arguments.device is None and self._target.type == "cpu":
             logger.warning("No CUDA device is usable: running on the CPU.")
-        self.recorder = statistics.Recorder(self.arguments.statistics)
+        self.recorder = statistics.Recorder(self.arguments.statistics, self.rank)
         self._chat = False
         self._resolved: dict[Any, tuple[Setting, StopRule, Sequence[Sequence[int]]]] = {}
         self._repeats: Counter[int] = Counter()
@@ -108,7 +118,7 @@ class ODBDiffusionLM(TemplateLM):
     @classmethod
     def create_from_arg_obj(cls, arg_dict: dict, additional_config: dict | None = None) -> "ODBDiffusionLM":
         extra = {name: value for name, value in (additional_config or {}).items() if value is not None}
-        if extra.get("device") == DEFAULT_DEVICE and not torch.cuda.is_available() and _device_was_defaulted():
+        if extra.get("device") == DEFAULT_DEVICE and _device_was_defaulted():
             del extra["device"]
         return cls(**{**extra, **arg_dict})
 
@@ -124,7 +134,8 @@ class ODBDiffusionLM(TemplateLM):
         """The model, loaded at first use."""
         own = self.arguments
         logger.info("Loading %s on %s.", own.pretrained, self._target)
-        return replace(load_model(self.folder, device=self.device, dtype=own.dtype, peft=own.peft), name=own.pretrained)
+        options: dict[str, Any] = {name: getattr(own, name) for name in ("dtype", "peft", "tensor_parallel", "engine")}
+        return replace(load_model(self.folder, device=self.device, **options), name=own.pretrained)
 
     @cached_property
     def _tokenizer(self) -> "PreTrainedTokenizerBase | None":
@@ -135,11 +146,14 @@ class ODBDiffusionLM(TemplateLM):
         return self._tokenizer
 
     @cached_property
+    def config(self) -> ModelConfig:
+        """The model's sizes, by its config.json alone."""
+        return sizes(read_config(self.folder))
+
+    @property
     def max_length(self) -> int:
-        """Longest prompt and response together, by the config alone."""
-        config = read_config(self.folder)
-        with torch.device("meta"):
-            return int(family_class(config.get("model_type")).from_config(config).config.max_sequence_length)
+        """Longest prompt and response together."""
+        return self.config.max_sequence_length
 
     @property
     def device(self) -> torch.device:
@@ -210,6 +224,9 @@ class ODBDiffusionLM(TemplateLM):
         A sample that fails has an empty text and is reported. Text after an EOS is kept, as in the published
         evaluation: only ``until`` cuts.
         """
+        return answered(requests, partial(self._generate, disable_tqdm=disable_tqdm))
+
+    def _generate(self, requests: list[Instance], disable_tqdm: bool) -> list[str]:
         self._repeats.clear()
         jobs = [self._job(request) for request in requests]
         self._check_lengths(jobs)
@@ -219,10 +236,10 @@ class ODBDiffusionLM(TemplateLM):
             for job, (setting, stop, _) in zip(jobs, resolved, strict=True)
         ]
         texts = [""] * len(requests)
-        with tqdm(total=len(jobs), desc="Generating", disable=disable_tqdm or self.rank != 0) as bar:
+        with self.progress("Generating", len(jobs), disable_tqdm) as progress:
             for index, generation in self.recorder.timed(run(self.model, pending, batch_size=self.batch_size)):
-                bar.update()
                 if isinstance(generation, NonFiniteLogits):
+                    progress.update()
                     self.recorder.fail(statistics.Failure(*jobs[index].key, error=str(generation)))
                     response_cache.forget(self.cache_hook.dbdict, "generate_until", requests[index].args)
                     continue
@@ -235,9 +252,9 @@ class ODBDiffusionLM(TemplateLM):
                     patterns=resolved[index][2],
                     eos=resolved[index][1].eos,
                 )
-                self.recorder.add(row)
+                self.recorder.add(row, make_trace(jobs[index].key, generation, prompt_tokens=row.prompt_tokens))
                 self.cache_hook.add_partial("generate_until", requests[index].args, texts[index])
-                bar.set_postfix_str(self.recorder.pace(), refresh=False)
+                progress.update(row.tokens, row.nfe)
         return texts
 
     def _job(self, request: Instance) -> Job:
@@ -299,25 +316,22 @@ class ODBDiffusionLM(TemplateLM):
                     f"{len(continuation)} exceed the model's maximum of {self.max_length} tokens."
                 )
         results = []
-        bar = tqdm(requests, desc="Likelihoods", disable=disable_tqdm or self.rank != 0)
-        for index, (strings, context, continuation) in enumerate(bar):
-            result = (0.0, True)  # of an empty continuation
-            if continuation:
-                try:
-                    result = log_likelihood(
-                        self.model,
-                        context,
-                        continuation,
-                        mc_num=self.arguments.mc_num,
-                        seed=self.arguments.setting.seed,
-                        check_greedy=self.arguments.check_greedy,
-                    )
-                except NonFiniteLogits as error:
-                    result = (float("-inf"), False)
-                    self.recorder.fail(statistics.Failure(None, None, index, 0, f"Likelihood {index}: {error}"))
-            results.append(result)
-            self.cache_hook.add_partial("loglikelihood", strings, result)
+        with self.progress("Likelihoods", len(requests), disable_tqdm) as progress:
+            for index, (strings, context, continuation) in enumerate(requests):
+                results.append(self._likelihood(index, context, continuation))
+                self.cache_hook.add_partial("loglikelihood", strings, results[-1])
+                progress.update()
         return results
+
+    def _likelihood(self, index: int, context: list[int], continuation: list[int]) -> tuple[float, bool]:
+        if not continuation:
+            return 0.0, True
+        draws, seed, greedy = self.arguments.mc_num, self.arguments.setting.seed, self.arguments.check_greedy
+        try:
+            return log_likelihood(self.model, context, continuation, mc_num=draws, seed=seed, check_greedy=greedy)
+        except NonFiniteLogits as error:
+            self.recorder.fail(statistics.Failure(None, None, index, 0, f"Likelihood {index}: {error}"))
+            return float("-inf"), False
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         raise InputError(
@@ -352,31 +366,7 @@ class ODBDiffusionLM(TemplateLM):
 
     def get_model_info(self) -> dict[str, Any]:
         """What goes into ``config`` of lm-eval's results."""
-        values = {f.name: getattr(self.arguments.setting, f.name) for f in fields(Setting)}
-        device = torch.cuda.get_device_name(self._target) if self._target.type == "cuda" else "cpu"
-        info = {
-            "model": self.arguments.pretrained,
-            "family": self.arguments.family,
-            "setting": {k: getattr(v, "__name__", v) if callable(v) else v for k, v in values.items()},
-            "dtype": self.dtype,
-            "device": device,
-            "batch_size": self.batch_size,
-            "versions": {
-                "odb_dllm": __version__,
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-                "lm_eval": getattr(lm_eval, "__version__", None),
-            },
-            "failures": [asdict(failure) for failure in self.recorder.failures],
-            "totals": asdict(self.recorder.totals()),
-            "tasks": {task: asdict(totals) for task, totals in self.recorder.by_task().items()},
-        }
-        path = self.arguments.statistics
-        if path is None or not path.name.startswith(statistics.UNFINISHED):
-            return {"odb_dllm": info}
-        # The file is renamed when the run has ended: its name would point nowhere.
-        given = {key: value for key, value in self._given.items() if key != "statistics"}
-        return {"model_args": given, "odb_dllm": {"run": path.stem.removeprefix(statistics.UNFINISHED), **info}}
+        return model_info(self, self._given)
 
 
 def _device_was_defaulted() -> bool:
@@ -390,11 +380,6 @@ def _hash(*parts: Any) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def _register() -> None:
-    """Register the class; where an entry point names it already, that stands."""
-    if "odb_dllm" not in model_registry:
-        register_model("odb_dllm")(ODBDiffusionLM)
-
-
-_register()
+if "odb_dllm" not in model_registry:  # where an entry point names it already, that stands
+    register_model("odb_dllm")(ODBDiffusionLM)
 attach(response_cache.key_by_task)

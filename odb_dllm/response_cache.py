@@ -1,10 +1,14 @@
 """lm-eval's response cache (``--use_cache``) made safe: it keys texts by prompt and generation arguments.
 
 A cache keeps the fingerprint of the configuration that filled it and is refused to every other. What a task
-adds (its name, its stop patterns) goes into the generation arguments, and so into the key.
+adds (its name, its stop patterns) goes into the generation arguments, and so into the key. Each of several processes
+has a file of its own, and may begin with what any of them left, however many they were.
 """
 
+import sqlite3
 from collections.abc import Iterable, MutableMapping
+from glob import escape
+from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
@@ -30,7 +34,26 @@ def admit(stored: MutableMapping[str, Any], fingerprint: str, user: object) -> N
     for key in stored.get(FAILED, ()):
         stored.pop(key, None)
     stored[FAILED] = []
+    _borrow(stored)
     users.add(user)
+
+
+def _borrow(stored: MutableMapping[str, Any]) -> None:
+    """Add what is in the files of other processes under the same configuration, this run's or an earlier one's."""
+    own = Path(getattr(stored, "filename", ""))
+    name, marked, _ = own.stem.rpartition("_rank")
+    if not marked:
+        return
+    from sqlitedict import SqliteDict
+
+    for path in sorted(own.parent.glob(f"{escape(name)}_rank*{own.suffix}")):
+        try:
+            with SqliteDict(str(path), flag="r") as theirs:
+                if path != own and theirs.get(FINGERPRINT) == stored[FINGERPRINT]:
+                    left_out = {*theirs.get(FAILED, ()), *stored}
+                    stored.update({key: value for key, value in theirs.items() if key not in left_out})
+        except (RuntimeError, sqlite3.Error):  # one that its process is only about to make
+            continue
 
 
 def forget(stored: MutableMapping[str, Any] | None, kind: str, request: Iterable[Any]) -> None:

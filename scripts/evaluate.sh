@@ -20,6 +20,7 @@ case "${1:-}" in
 usage: $script [GPU_ID] [Task_Name] [Model] [Setting] [lm-eval arguments...]
 
   GPU_ID     number of a GPU, or cpu                      (default: 0)
+             0,1 shares the documents out to two GPUs, and cpu,cpu to two processes on the CPU
   Task_Name  gsm8k minerva_math bbh humaneval mbpp, or any other lm-eval task (default: gsm8k)
   Model      folder, hub id or tiny                       (default: $default_model)
   Setting    odb-dllm settings lists them                 (default: jump-share)
@@ -46,16 +47,17 @@ task=${positional[1]:-gsm8k}
 model=${positional[2]:-$default_model}
 setting=${positional[3]:-jump-share}
 
-if [[ "$gpu" == cpu ]]; then
+IFS=, read -ra gpus <<< "$gpu"
+if [[ "$gpu" =~ ^cpu(,cpu)*$ ]]; then
     export CUDA_VISIBLE_DEVICES=
     device=cpu
-elif [[ "$gpu" =~ ^[0-9]+$ ]]; then
+elif [[ "$gpu" =~ ^(0|[1-9][0-9]*)(,(0|[1-9][0-9]*))*$ ]]; then
+    twice=$(printf '%s\n' "${gpus[@]}" | sort | uniq -d | head -n 1)
+    [[ -z "$twice" ]] || fail "GPU_ID $gpu names GPU $twice more than once, and each process needs one of its own."
     export CUDA_VISIBLE_DEVICES=$gpu
     device=cuda
-elif [[ "$gpu" =~ ^[0-9]+(,[0-9]+)+$ ]]; then
-    fail "GPU_ID $gpu names several GPUs, and one run uses one: give a single number, or cpu."
 else
-    fail "GPU_ID must be the number of a GPU or cpu, not '$gpu'."
+    fail "GPU_ID must be the number of a GPU, several as in 0,1, or cpu, not '$gpu'."
 fi
 
 python="$root/.venv/bin/python"
@@ -70,8 +72,10 @@ for argument in "$@"; do
     esac
 done
 
+command=(odb_dllm)
+((${#gpus[@]} == 1)) || command=(odb_dllm.launch "${#gpus[@]}")
 # lm-eval merges repeated --model_args, the later ones winning.
-exec "$python" -m odb_dllm run \
+exec "$python" -m "${command[@]}" run \
     --tasks "$task" --device "$device" ${output[@]+"${output[@]}"} \
     --model_args "pretrained=$model" "setting=$setting" "family=$family" "gen_length=$length" block_length=32 \
     "$@"

@@ -23,9 +23,9 @@ from random_model import write_model
 from odb_dllm import arguments, lm_eval_model
 from odb_dllm.errors import InputError
 from odb_dllm.gen_kwargs import final_text
+from odb_dllm.generation import Generation, NonFiniteLogits
 from odb_dllm.lm_eval_model import ODBDiffusionLM
 from odb_dllm.models.loading import load_tokenizer
-from odb_dllm.sampler import Generation, NonFiniteLogits
 from odb_dllm.statistics import read_rows
 
 QUESTIONS = [
@@ -106,7 +106,7 @@ def canned(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         seen.extend(requests)
         for index in reversed(range(len(requests))):
             tokens = model.tokenizer.encode(f" {index}", add_special_tokens=False)
-            yield index, Generation(tokens, 2, 1, [9, 9], [], None, len(tokens), 0.2, 0.1, 0.05, 0.05)
+            yield index, Generation(tokens, 2, 1, [9, 9], [], None, len(tokens), latency=0.2)
 
     monkeypatch.setattr(lm_eval_model, "run", run)
     return seen
@@ -430,7 +430,7 @@ def test_settings_that_stop_at_eos_count_tokens_like_the_others(
 
     def run(model: Any, requests: list[Any], **_: Any) -> Iterator[tuple[int, Generation]]:
         for index in range(len(requests)):
-            yield index, Generation(answer, 2, 1, [9, 9], [], None, len(answer), 0.2, 0.1, 0.05, 0.05)
+            yield index, Generation(answer, 2, 1, [9, 9], [], None, len(answer), latency=0.2)
 
     monkeypatch.setattr(lm_eval_model, "run", run)
     counts = set()

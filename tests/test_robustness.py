@@ -48,7 +48,7 @@ def start(arguments: list[str], cwd: Path, limits: Callable[[], None] | None = N
 def start_until_a_row(arguments: list[str], cwd: Path) -> "subprocess.Popen[str]":
     process = start(arguments, cwd)
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not any(p.stat().st_size for p in cwd.rglob("statistics_*")):
+    while time.monotonic() < deadline and not any(p.stat().st_size for p in cwd.rglob("statistics_*.jsonl")):
         time.sleep(0.1)
     return process
 
@@ -91,7 +91,7 @@ def test_signals_leave_whole_rows(sent: signal.Signals, code: int, model: Path, 
     process = start_until_a_row(arguments, tmp_path)
     process.send_signal(sent)
     assert finish(process)[0] == code
-    lines = only(tmp_path, "statistics_*").read_text().splitlines()
+    lines = only(tmp_path, "statistics_*.jsonl").read_text().splitlines()
     assert 1 <= len(lines) < 40
     assert all(json.loads(line)["nfe"] == 256 for line in lines)
 
@@ -103,7 +103,7 @@ def test_a_killed_run_leaves_whole_rows(model: Path, data: Path, tmp_path: Path)
     process = start_until_a_row(arguments, tmp_path)
     process.kill()
     process.wait()
-    assert len(read_rows(only(tmp_path, "statistics_*"))) >= 1
+    assert len(read_rows(only(tmp_path, "statistics_*.jsonl"))) >= 1
 
 
 def test_two_runs_share_a_folder(model: Path, data: Path, tmp_path: Path) -> None:
