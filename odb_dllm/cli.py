@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
-from odb_dllm import bench, bundle, calibrate, chat, demo, doctor, protocols, report
+from odb_dllm import bench, bundle, calibrate, certify, chat, demo, doctor, protocols, report, sweep
 from odb_dllm.data import add_verbs as add_data_verbs
+from odb_dllm.data_parallel import has_last_word, hush, join, printed_once
 from odb_dllm.errors import InputError
+from odb_dllm.report import verb as report_verb
 from odb_dllm.statistics import UNFINISHED
+from odb_dllm.traces import beside
 
 if TYPE_CHECKING:
     from lm_eval._cli import HarnessCLI
@@ -29,8 +32,10 @@ MODEL = "odb_dllm"
 INTERRUPTED = {  # verb: what became of its work
     "run": ": statistics and cached responses of what was finished are kept",
     "calibrate": ": no theta was chosen, and nothing is kept",
+    "certify": ": what was compared until then is told",
     "bundle": ": what was gathered is removed again",
     "reproduce": ": the same command goes on from here",
+    "sweep": ": the same command goes on from here",
 }
 
 
@@ -57,24 +62,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(words: list[str]) -> int:
     try:
+        _join(words)
         if alone := {"doctor": doctor, "bench": bench}.get("".join(words[:1])):
             return alone.main(words[1:])  # lm-eval, which the parser below is made from, may be what is missing
         harness = _parser()
-        args = _parsed(harness, words)
+        with printed_once():
+            args = _parsed(harness, words)
         verb = {"run": run, "ls": _with_our_tasks, "validate": _with_our_tasks}.get(args.command)
         if args.command == "run" and len(words) == 1:
-            harness._subparsers.choices["run"].print_help()
+            with printed_once():
+                harness._subparsers.choices["run"].print_help()
         elif verb is None:
             return args.func(args) or 0
         else:
             return verb(args) or 0
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if has_last_word():
+            print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
-        print("interrupted" + INTERRUPTED.get("".join(words[:1]), ""), file=sys.stderr)
+        if has_last_word():
+            print("interrupted" + INTERRUPTED.get("".join(words[:1]), ""), file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
     return 0
+
+
+def _join(words: list[str]) -> None:
+    """Meet the other processes of an evaluation that torchrun or accelerate started; the first speaks for all."""
+    processes = join()
+    if processes.size > 1 and words[:1] != ["run"]:
+        raise InputError(f"{processes.size} processes were started, and only `odb-dllm run` shares its work out.")
+    if processes.rank:
+        hush()
 
 
 class Terminated(KeyboardInterrupt):
@@ -97,9 +116,12 @@ def _parser() -> "HarnessCLI":
     choices = harness._subparsers.choices
     calibrate.add_parser(harness._subparsers).set_defaults(func=_calibrate)
     report.add_verb(harness._subparsers).set_defaults(func=_reproduce)
+    report_verb.add_verb(harness._subparsers).set_defaults(func=report_verb.report)
+    sweep.add_verb(harness._subparsers).set_defaults(func=_sweep)
     chat.add_verb(harness._subparsers).set_defaults(func=chat.run)
     demo.add_verb(harness._subparsers)
-    for verb in ("run", "ls", "validate", "calibrate", "reproduce"):
+    certify.add_verb(harness._subparsers).set_defaults(func=certify.run)
+    for verb in ("run", "ls", "validate", "calibrate", "reproduce", "sweep"):
         choices[verb].add_argument(
             "--data_dir",
             default=os.environ.get("DATA_DIR") or None,
@@ -147,6 +169,7 @@ def run(args: argparse.Namespace) -> int:
 
     Returns 1 where a sample failed or something could not be written, else 0.
     """
+    from odb_dllm.model_info import print_speed
     from odb_dllm.tasks import local_data
 
     config = _config(args)
@@ -165,9 +188,12 @@ def run(args: argparse.Namespace) -> int:
         before = _results(folder)
         with _task_failures():
             args.func(args)
-        _print_speed(cached=bool(config.use_cache))
-        kept = folder is None or _join_results(Path(args.model_args["statistics"]), _results(folder) - before)
-    return _complain([] if kept else [f"The results could not be written to {folder}: they stand above alone."])
+        kept = True
+        if join().rank == 0:
+            print_speed(type(checked).current, cached=bool(config.use_cache))
+            kept = folder is None or _join_results(Path(args.model_args["statistics"]), _results(folder) - before)
+    said = [] if kept else [f"The results could not be written to {folder}: they stand above alone."]
+    return join().agree(_complain(said))
 
 
 def _config(args: argparse.Namespace) -> "EvaluatorConfig":
@@ -201,7 +227,7 @@ def _check_model(args: argparse.Namespace, config: "EvaluatorConfig") -> "ODBDif
     }
     adapter = ODBDiffusionLM.create_from_arg_obj({"device": config.device, **config.model_args}, extra)
     args.model_args = dict(config.model_args)
-    args.device = str(adapter.device)
+    args.device = config.device or adapter.device.type
     return adapter
 
 
@@ -246,6 +272,11 @@ def _reproduce(args: argparse.Namespace) -> int:
         return report.run(args)
 
 
+def _sweep(args: argparse.Namespace) -> int:
+    with _task_failures():
+        return sweep.run(args)
+
+
 def _place_cache(args: argparse.Namespace, config: "EvaluatorConfig", adapter: "ODBDiffusionLM") -> None:
     """Give --use_cache's path a suffix that tells configurations apart."""
     if config.use_cache:
@@ -271,8 +302,8 @@ def _place_statistics(args: argparse.Namespace, config: "EvaluatorConfig") -> Pa
     _writable(folder)
     if given:
         return None
-    started = time.strftime("%Y-%m-%dT%H-%M-%S")
-    args.model_args["statistics"] = str(folder / f"{UNFINISHED}{started}_{os.getpid()}.jsonl")
+    run = join().broadcast(f"{time.strftime('%Y-%m-%dT%H-%M-%S')}_{os.getpid()}")
+    args.model_args["statistics"] = str(folder / f"{UNFINISHED}{run}.jsonl")
     return folder
 
 
@@ -298,7 +329,10 @@ def _join_results(rows: Path, new: set[Path]) -> bool:
     run = rows.stem.removeprefix(UNFINISHED)
     ours = [path for path in new if run in path.read_text(encoding="utf-8")]
     if rows.is_file() and ours:
-        rows.rename(rows.with_name(f"statistics_{ours[0].stem.removeprefix('results_')}.jsonl"))
+        named = rows.with_name(f"statistics_{ours[0].stem.removeprefix('results_')}.jsonl")
+        if beside(rows).is_file():
+            beside(rows).rename(beside(named))
+        rows.rename(named)
     return bool(ours)
 
 
@@ -311,27 +345,6 @@ def _complain(said: list[str]) -> int:
     for sentence in said:
         print(f"error: {sentence}", file=sys.stderr)
     return 1 if said else 0
-
-
-def _print_speed(*, cached: bool) -> None:
-    """Print the table; ``cached``: responses of earlier runs were used."""
-    from odb_dllm.lm_eval_model import ODBDiffusionLM
-    from odb_dllm.statistics import table
-
-    adapter = ODBDiffusionLM.current
-    if adapter is None:
-        return
-    totals = adapter.recorder.totals()
-    if not totals.samples:
-        if cached and not adapter.recorder.failures:
-            print("\nNo speed: nothing was generated in this run, as all generated responses came from the cache.")
-        return
-    by_task = adapter.recorder.by_task()
-    several = {"all": totals} if len(by_task) > 1 else {}
-    where = f"{adapter.arguments.pretrained}, {adapter.dtype} on {adapter.device}, batch {adapter.batch_size}"
-    print(f"\n{adapter.arguments.setting.name} ({where})")
-    print(table({**by_task, **several}))
-    print("tokens/s: tokens before the first EOS or stop pattern / wall seconds; means are per sample")
 
 
 @contextlib.contextmanager

@@ -301,6 +301,8 @@ def test_scripts_have_the_published_defaults(checkout: Path) -> None:
     assert told.startswith(":-m odb_dllm run --tasks mbpp --device cpu")
     assert "pretrained=GSAI-ML/LLaDA-1.5 setting=jump-share family=llada_1_5" in told
     assert told.endswith("--limit 5")
+    told = call(checkout / "llada_1_5" / "eval_llada_1_5.sh", "2,0,10", "mbpp").stdout.strip()
+    assert told.startswith("2,0,10:-m odb_dllm.launch 3 run --tasks mbpp --device cuda")
 
 
 def test_scripts_pass_everything_on(checkout: Path) -> None:
@@ -332,7 +334,7 @@ def test_scripts_ask_for_setup_where_nothing_is_installed(checkout: Path, tmp_pa
     assert done.stderr == "error: python3 has no torch or no lm-eval: run scripts/quickstart.sh first.\n"
 
 
-@pytest.mark.parametrize("gpu", ["0,1", "gpu0", "-1x", "0;1"])
+@pytest.mark.parametrize("gpu", ["0,0", "0,cpu", "1,", "gpu0", "-1x", "0;1"])
 def test_scripts_refuse_other_gpu_ids(checkout: Path, gpu: str) -> None:
     done = call(checkout / "llada_1_5" / "eval_llada_1_5.sh", gpu)
     if gpu.startswith("-"):

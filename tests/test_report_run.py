@@ -56,7 +56,7 @@ def end(run: "subprocess.Popen[str]", number: int, when: Callable[[], bool]) -> 
 
 
 def rows(cell: Path) -> list[Any]:
-    return [row for path in cell.glob("statistics_*") for row in read_rows(path)]
+    return [row for path in cell.glob("statistics_*.jsonl") for row in read_rows(path)]
 
 
 def texts(out: Path) -> dict[str, Any]:

@@ -23,11 +23,24 @@ def add_verb(subparsers: Any) -> argparse.ArgumentParser:
         help="Whose table: odb-dllm (default), fast-dllm or streaming-dllm, or one that `odb-dllm protocols` lists",
     )
     add("--model", default="tiny", metavar="<name>", help="Folder, hub id or tiny (default: tiny)")
+    add("--out", metavar="<folder>", help="Where results go (default: results/tables/<model>)")
+    add("--device", metavar="<device>", help="cpu, cuda or cuda:N (default: CUDA where there is one)")
+    add(
+        "--chat_template",
+        "--chat-template",
+        choices=("yes", "no"),
+        help="Instead of what the other papers' protocols say",
+    )
+    add_table_arguments(parser)
+    return parser
+
+
+def add_table_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what decides a table of one model, and how it is run."""
+    add = parser.add_argument
     add("--limit", type=int, metavar="N", help="Documents per benchmark, split evenly over its subtasks (default: all)")
     add("--tasks", metavar="a,b", help="gsm8k, minerva_math, bbh, humaneval, mbpp; each with _mini for tiny")
     add("--settings", metavar="a,b", help="llada_baseline, fast_dllm_baseline, alp, accept-jump, jump-share, or others")
-    add("--out", metavar="<folder>", help="Where results go (default: results/tables/<model>)")
-    add("--device", metavar="<device>", help="cpu, cuda or cuda:N (default: CUDA where there is one)")
     add("--batch_size", "--batch-size", type=int, default=1, metavar="N", help="Generations under way at a time (1)")
     add("--dtype", metavar="<dtype>", help="Default: bfloat16 on CUDA, float32 on the CPU")
     add("--seed", type=int, default=0, metavar="N", help="Of the sampler, and of the timing subset (0)")
@@ -37,12 +50,6 @@ def add_verb(subparsers: Any) -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         help="Tokens to generate (1024; 256 for tiny; the paper's)",
-    )
-    add(
-        "--chat_template",
-        "--chat-template",
-        choices=("yes", "no"),
-        help="Instead of what the other papers' protocols say",
     )
     add("--block_length", "--block-length", type=int, metavar="N", help="Tokens of a block (32)")
     add(
@@ -60,7 +67,6 @@ def add_verb(subparsers: Any) -> argparse.ArgumentParser:
             "whose weights are shipped: its humaneval_mini and mbpp_mini always run, in the sandbox"
         ),
     )
-    return parser
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,28 +2,32 @@
 
 A cell's folder holds
 
-- ``responses_*.db`` and ``statistics_*.jsonl``: answers and their rows, added as each is finished, from which an
-  interrupted cell goes on; their names tell configurations of the model apart,
+- ``responses_*.db``, ``statistics_*.jsonl`` and ``statistics_*.traces.gz``: answers, their rows and their forwards,
+  added as each is finished, from which an interrupted cell goes on; their names tell configurations of the model apart,
 - ``results.json``, ``samples.jsonl``: lm-eval's aggregates and its log of every sample,
 - ``log.txt``: what was printed meanwhile,
-- ``manifest.json``: the configuration. It is written last, and a cell without it is not finished.
+- ``manifest.json``: the configuration, and where and when it was run. It is written last, and a cell without it is not
+  finished.
 """
 
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from odb_dllm.report.documents import Document, Stratum
 from odb_dllm.statistics import Row, read_rows
+from odb_dllm.traces import Trace, beside, read_traces
 
 MANIFEST, RESULTS, SAMPLES, LOG = "manifest.json", "results.json", "samples.jsonl", "log.txt"
 SETTINGS = ("llada_baseline", "fast_dllm_baseline", "alp", "accept-jump", "jump-share")
 BENCHMARKS = ("gsm8k", "minerva_math", "bbh", "humaneval", "mbpp")
 Key = tuple[str, str]  # task, setting
+Kept = TypeVar("Kept", Row, Trace)  # what is kept of each sample
 MINI = "_mini"  # ends the names of the embedded model's benchmarks
 CODE = ("humaneval", "mbpp")  # run what the model wrote
 VARIANTS = {"gsm8k_cot": "gsm8k", "humaneval_extract": "humaneval"}  # a benchmark asked or scored in another way
@@ -111,6 +115,7 @@ class CellResult:
     rows: dict[Document, Row]  # without samples that failed
     failures: tuple[str, ...] = ()
     second: dict[Document, bool] = field(default_factory=dict)  # by the second metric, where a task has one
+    traces: dict[Document, Trace] = field(default_factory=dict)  # each sample's forwards
 
 
 def benchmark(task: str) -> str:
@@ -131,20 +136,22 @@ def read_cell(folder: Path) -> CellResult | None:
         return None
     cell = cell_from(manifest["config"])
     samples = list(_lines(folder / SAMPLES))
+    statistics = folder / f"statistics_{cell.tag}.jsonl"
     return CellResult(
         cell=cell,
         correct=correct(samples, score_of(cell.task)),
         math_verify=correct(samples, MATH_VERIFY),
-        rows=rows_by_document(cell, read_rows_of(folder / f"statistics_{cell.tag}.jsonl"), samples),
+        rows=by_document(cell, read_rows_of(statistics), samples),
         failures=tuple(manifest.get("failures", ())),
         second=correct(samples, second) if (second := SECOND.get(benchmark(cell.task))) else {},
+        traces=by_document(cell, read_traces(beside(statistics)), samples),
     )
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError):  # none, or no JSON
         return None
     return manifest if isinstance(manifest, dict) else None
 
@@ -167,18 +174,18 @@ def read_rows_of(path: Path) -> list[Row]:
     return read_rows(path) if path.is_file() else []
 
 
-def rows_by_document(cell: Cell, rows: Iterable[Row], samples: Iterable[Mapping[str, Any]] = ()) -> dict[Document, Row]:
-    """The last row of each document that the cell asks.
+def by_document(cell: Cell, rows: Iterable[Kept], samples: Iterable[Mapping[str, Any]] = ()) -> dict[Document, Kept]:
+    """The last row, or trace, of each document that the cell asks.
 
     A row counts documents within those asked. A document whose answer came from the cache because another has the
     same prompt has that one's row: the same prompt takes the same forwards.
     """
-    found: dict[Document, Row] = {}
+    found: dict[Document, Kept] = {}
     for row in rows:
         indices = cell.documents.get(row.task or "", [])
         if row.doc_id is not None and row.doc_id < len(indices):
             found[row.task or "", indices[row.doc_id]] = row
-    prompts: dict[tuple[str, str], Row] = {}
+    prompts: dict[tuple[str, str], Kept] = {}
     absent: dict[Document, tuple[str, str]] = {}
     for sample in samples:
         document, prompt = (sample["task"], sample["doc_id"]), (sample["task"], sample["prompt_hash"])
@@ -199,10 +206,13 @@ def correct(samples: Iterable[Mapping[str, Any]], score: Score) -> dict[Document
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file that is never seen half written."""
+    """Write a file that is never seen half written, whatever ends the process or the machine."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
+    part = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.part")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     part.replace(path)
 
 

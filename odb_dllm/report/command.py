@@ -15,15 +15,18 @@ from odb_dllm.benchmarks import family_of
 from odb_dllm.errors import InputError, nearest
 from odb_dllm.report import cells, estimate, running, table
 from odb_dllm.report.cells import BENCHMARKS, CODE, MINI, SETTINGS, Cell, CellResult, Key, benchmark
-from odb_dllm.report.documents import by_task, deal, stratify
+from odb_dllm.report.documents import Document, by_task, deal, stratify
+from odb_dllm.report.page import render
 from odb_dllm.report.progress import Progress
 from odb_dllm.report.table import Results
+from odb_dllm.statistics import Failure, Row
 
 if TYPE_CHECKING:
     from odb_dllm.lm_eval_model import ODBDiffusionLM
     from odb_dllm.models.loading import DiffusionModel
 
 SHARED = "run.json"  # in the output folder: what all of its cells share
+ALL = "all"  # in a list of tasks or settings: every one that the table has
 PROMPTS_TIMED = 5
 
 
@@ -59,24 +62,36 @@ class Plan:
 
 def reproduce(args: argparse.Namespace) -> int:
     """Run the verb; 1 where a cell or a sample failed. Raises ``InputError`` before anything expensive."""
-    from odb_dllm.models.loading import EMBEDDED
     from odb_dllm.report import paper
 
     check_counts(args)
     if (protocol := paper.asked(args)) is not None:
         return paper.reproduce(args, protocol)
-    embedded = args.model in EMBEDDED
-    settings = _settings(args.settings)
-    names, left_out = consented(_tasks(args.tasks, embedded), embedded, args.confirm_run_unsafe_code)
-    asked = Asked(names, settings, args.gen_length or (256 if embedded else 1024))
     out = Path(args.out) if args.out else Path("results") / "tables" / plain_name(args.model)
     with tasks.local_data(args.data_dir) as local:
-        given = model_arguments(args, asked)
-        plan = make_plan(args, asked, given, load(names, local), out, None if embedded else family_of(args.model))
+        plan, left_out = plan_table(args, local, out)
         claim(plan)
         if left_out:
             print(left_out, file=sys.stderr)
         return _run(plan)
+
+
+def plan_table(
+    args: argparse.Namespace, local: tasks.LocalData, out: Path, device_name: str | None = None
+) -> tuple[Plan, str]:
+    """Plan ODB-dLLM's table of one model; and what is left out of it, as a sentence.
+
+    ``device_name``: the GPU's where it is known, so that this process need not ask it.
+    """
+    from odb_dllm.models.loading import EMBEDDED
+
+    embedded = args.model in EMBEDDED
+    settings = _settings(args.settings)
+    names, left_out = consented(_tasks(args.tasks, embedded), embedded, args.confirm_run_unsafe_code)
+    asked = Asked(names, settings, args.gen_length or (256 if embedded else 1024))
+    given = model_arguments(args, asked)
+    family = None if embedded else family_of(args.model)
+    return make_plan(args, asked, given, load(names, local), out, family, device_name), left_out
 
 
 def check_counts(args: argparse.Namespace) -> None:
@@ -94,7 +109,8 @@ def plain_name(model: str) -> str:
 def _settings(words: str | None) -> list[str]:
     from odb_dllm.settings import get_setting
 
-    names = SETTINGS if words is None else [word.strip() for word in words.split(",") if word.strip()]
+    given = [ALL] if words is None else [word.strip() for word in words.split(",") if word.strip()]
+    names = [name for word in given for name in (SETTINGS if word == ALL else [word])]
     if not names:
         raise InputError(f"No setting: name one or several with --settings, such as {', '.join(SETTINGS)}.")
     return list(dict.fromkeys(get_setting(name).name for name in names))
@@ -104,7 +120,7 @@ def _tasks(words: str | None, embedded: bool) -> list[str]:
     own = [f"{name}{MINI}" for name in BENCHMARKS] if embedded else list(BENCHMARKS)
     if words is None:
         return own
-    names = list(dict.fromkeys(tasks.split(words)))
+    names = list(dict.fromkeys(name for word in tasks.split(words) for name in (own if word == ALL else [word])))
     for name in names:
         if name.removesuffix(MINI) not in BENCHMARKS:
             raise InputError(f"Unknown task {name!r}: {nearest(name, own)}.")
@@ -157,12 +173,13 @@ def make_plan(
     leaves: Mapping[str, running.Leaves],
     out: Path,
     family: str | None,
+    device_name: str | None = None,
 ) -> Plan:
     first = running.make_adapter(given, asked.settings[0])
     shared = {
         "model": args.model,
         "dtype": first.dtype,
-        "device": _device_name(first),
+        "device": device_name or _device_name(first),
         "batch_size": first.batch_size,
         "gen_length": given.gen_length,
         "block_length": given.block_length,
@@ -256,9 +273,9 @@ def _run(plan: Plan) -> int:
         run_cells(plan, failed)
     except KeyboardInterrupt:
         print(file=sys.stderr)
-        _report(plan, failed)
+        report_on(plan, failed)
         raise
-    return _report(plan, failed)
+    return report_on(plan, failed)
 
 
 def run_cells(plan: Plan, failed: dict[Key, str], model: "DiffusionModel | None" = None) -> "DiffusionModel | None":
@@ -291,23 +308,24 @@ def _estimate(plan: Plan, todo: Sequence[Cell], model: "DiffusionModel") -> dict
             prompts = sorted(running.prompts(plan.leaves[cell.task], few, adapter, plan.chat).values(), key=len)
             middle = prompts[len(prompts) // 2]
             costs[cell.task] = estimate.measure(model, middle, cell.gen_length, cell.block_length)
-        found[cell.key] = estimate.seconds(cell, cell.size - len(_answered(cell, plan.out)), costs[cell.task])
+        found[cell.key] = estimate.seconds(cell, cell.size - len(answered(cell, plan.out)), costs[cell.task])
     return found
 
 
-def _answered(cell: Cell, out: Path) -> dict[Any, Any]:
-    return cells.rows_by_document(cell, cells.read_rows_of(cell.statistics(out)))
+def answered(cell: Cell, out: Path) -> dict[Document, Row]:
+    """The rows of the documents that earlier runs answered."""
+    return cells.by_document(cell, cells.read_rows_of(cell.statistics(out)))
 
 
 def _run_cell(plan: Plan, cell: Cell, model: "DiffusionModel", progress: Progress, failed: dict[Key, str]) -> None:
     """Run one cell; whatever goes wrong is told and stops no other."""
-    line = progress.start(cell, _answered(cell, plan.out))
+    line = progress.start(cell, answered(cell, plan.out))
     try:
         adapter = plan.adapter(cell.key, cell.statistics(plan.out))
         adapter.model = model
         failures = running.run_cell(cell, plan.out, adapter, plan.leaves[cell.task], line.row, plan.chat)
     except Exception as error:
-        failed[cell.key] = " ".join(str(error).split()) or type(error).__name__
+        failed[cell.key] = sentence(error)
         log = cell.folder(plan.out) / cells.LOG
         with suppress(OSError), log.open("a", encoding="utf-8") as file:
             traceback.print_exc(file=file)
@@ -318,8 +336,18 @@ def _run_cell(plan: Plan, cell: Cell, model: "DiffusionModel", progress: Progres
     result = cells.read_cell(cell.folder(plan.out))
     right = sum(result.correct.values()) if result else 0
     if failures:
-        failed[cell.key] = f"{len(failures)} of {cell.size} samples failed and count as wrong: {failures[0].error}"
+        failed[cell.key] = lost(cell, failures)
     line.end(f"{right} of {cell.size} right")
+
+
+def sentence(error: Exception) -> str:
+    """An error's text in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def lost(cell: Cell, failures: Sequence[Failure]) -> str:
+    """What is said of a cell some of whose samples failed."""
+    return f"{len(failures)} of {cell.size} samples failed and count as wrong: {failures[0].error}"
 
 
 # The end ---------------------------------------------------------------------------------------------------
@@ -337,7 +365,8 @@ def read_results(plan: Plan) -> Results:
     return found
 
 
-def _report(plan: Plan, failed: Mapping[Key, str]) -> int:
+def report_on(plan: Plan, failed: Mapping[Key, str]) -> int:
+    """Write and print the table as far as it is, and say last what failed; the exit code."""
     results = read_results(plan)
     lines = table.table(plan.asked, results, plan.family, plan.given.gen_length)
     return publish(plan.out, render(plan, lines, results), table.to_csv(lines), failed)
@@ -361,31 +390,3 @@ def publish(out: Path, text: str, figures: str, failed: Mapping[Key, str]) -> in
 def complain(failed: Mapping[Key, str]) -> None:
     for key, why in failed.items():
         print(f"error: {' '.join(key)}: {why}", file=sys.stderr)
-
-
-def render(plan: Plan, lines: Sequence[table.Line], results: Results) -> str:
-    """The whole page: what was run, the table, comparisons on the same documents."""
-    about = plan.shared
-    parts = [
-        f"# {about['model']}, {about['dtype']} on {about['device']}, batch {about['batch_size']}, "
-        f"{about['gen_length']} tokens to generate in blocks of {about['block_length']}"
-    ]
-    if missing := len(plan.asked) - len(results):
-        parts.append(f"**Partial: {missing} of {len(plan.asked)} cells are missing.**")
-    parts.append(table.to_markdown(lines))
-    if any(line.seconds_estimated for line in lines):
-        parts.append(
-            "~: time of all documents, estimated from a subset by prompt length, of which alone are n and accuracy."
-        )
-    if plan.family and any(line.published_accuracy is not None for line in lines):
-        parts.append(f"Published: {plan.family} in arXiv 2511.21759, on an A100.")
-    pairs = table.pairs(plan.asked, results)
-    if pairs:
-        parts += [f"Against {table.VANILLA} on the same documents:", table.pairs_to_markdown(pairs)]
-    named = list(dict.fromkeys(task for task, _ in results))
-    said = [sentence for task in named for sentence in table.disorder(task, results)]
-    if len(results) > len(named):
-        order = " > ".join(SETTINGS[:-1]) + f" ≥ {SETTINGS[-1]}"
-        parts.append(f"NFE fall in the order {order}" + (", except:" if said else " in every task."))
-        parts += [f"- {sentence}" for sentence in said]
-    return "\n\n".join(parts) + "\n"

@@ -47,6 +47,14 @@ class Cost:
         return self.step + max(0.0, self.wide - self.step) * (blocks - 1) / (self.widths - 1)
 
 
+NOMINAL, NOMINAL_BYTES = Cost(full=0.045, step=0.004, wide=0.005, widths=4), 16e9  # LLaDA-8B on an H200, about
+
+
+def nominal(cell: Cell, weight_bytes: int) -> float:
+    """What a cell costs beside others, nothing being timed: in seconds of an H200, about."""
+    return seconds(cell, cell.size, NOMINAL) * weight_bytes / NOMINAL_BYTES
+
+
 def forwards(cell: Cell) -> tuple[float, float]:
     """Forwards over the whole canvas, and steps, that one generation of a cell is expected to take."""
     if cell.setting in TOKEN_BY_TOKEN:
@@ -83,7 +91,7 @@ def measure(model: "DiffusionModel", prompt: list[int], gen_length: int, block_l
 def _timed(model: "DiffusionModel", prompt: list[int], gen_length: int, block_length: int) -> tuple[float, float]:
     """Seconds of a refresh and of a step; one token is decided by each, so that there are steps."""
     from odb_dllm.api import generate
-    from odb_dllm.sampler import NonFiniteLogits
+    from odb_dllm.generation import NonFiniteLogits
 
     times: list[float] = []
 

@@ -4,18 +4,22 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from odb_dllm import tasks
+from odb_dllm.arguments import folder_digest
 from odb_dllm.errors import InputError
-from odb_dllm.report import cells
+from odb_dllm.report import cells, provenance, recovery
 from odb_dllm.report.cells import Cell, score_of, write_atomically
 from odb_dllm.report.documents import Document
 from odb_dllm.report.output import logged_to, quiet
 from odb_dllm.statistics import Failure, Recorder, Row
+from odb_dllm.traces import Trace
 
 if TYPE_CHECKING:
     from lm_eval.api.task import Task
@@ -63,14 +67,34 @@ def load_tasks(manager: "TaskManager", name: str, shots: int | None = None) -> L
     for task in found.values():
         if shots is not None or task.config.num_fewshot is None:
             task.set_config(key="num_fewshot", value=shots or 0)
-        task.set_fewshot_seed(seed=SEEDS[3])
     return found
+
+
+@contextmanager
+def drawn_alike(task: "Task") -> Iterator[None]:
+    """Have a document get the same few-shot examples whenever it is asked, and whichever others are.
+
+    lm-eval draws them from one stream, in the order of the documents: here it begins anew, and flows for those that are
+    not asked too.
+    """
+    task.set_fewshot_seed(seed=SEEDS[3])
+    documents, context = iter(list(task.eval_docs)), task.fewshot_context
+
+    def of(doc: Any, *args: Any, **given: Any) -> Any:
+        for other in documents:
+            made = context(other, *args, **given)
+            if other == doc:
+                return made
+        return context(doc, *args, **given)
+
+    with patch.object(task, "fewshot_context", of):
+        yield
 
 
 def build(task: "Task", chat: "ODBDiffusionLM | None" = None, **which: Any) -> None:
     """Build the requests of a task; ``chat``: whose chat template they go through, all shots in one user message."""
     template = {} if chat is None else {"apply_chat_template": True, "chat_template": chat.apply_chat_template}
-    with quiet():
+    with quiet(), drawn_alike(task):
         task.build_all_requests(**which, **template)
 
 
@@ -107,8 +131,8 @@ class Watched(Recorder):
         super().__init__(path)
         self.on_row = on_row
 
-    def add(self, row: Row) -> None:
-        super().add(row)
+    def add(self, row: Row, trace: Trace | None = None) -> None:
+        super().add(row, trace)
         self.on_row(self.rows[-1])  # which has its wall time
 
 
@@ -123,17 +147,62 @@ def run_cell(
     """Answer and score what a cell asks, from where an earlier run stopped; return the samples that failed.
 
     The answers of earlier runs come from the cell's cache. Whatever is printed or logged goes to the cell's log file.
+    Raises ``recovery.Busy`` where another process is at it.
     """
     folder = cell.folder(out)
     folder.mkdir(parents=True, exist_ok=True)
+    with recovery.only_one(folder):
+        if cells.is_finished(cell, out):  # by another process meanwhile
+            return []
+        made = provenance.begin(folder, adapter.device)
+        _clear(cell, out)
+        results = _answer(cell, out, adapter, leaves, on_row, chat)
+        if _lost(cell, out, results, adapter.recorder):
+            recovery.set_aside(cell.responses(out))
+            results = _answer(cell, out, adapter, leaves, on_row, chat)
+        _write(cell, folder, results, adapter, {**made, "chat_template": chat, "end": provenance.now()})
+        provenance.end(folder)
+    return adapter.recorder.failures
+
+
+def _clear(cell: Cell, out: Path) -> None:
+    """Make good what a killed run left, and let the cell count as not finished."""
+    folder = cell.folder(out)
+    for name in (cells.MANIFEST, cells.RESULTS, cells.SAMPLES):
+        for part in folder.glob(f".{name}.*"):
+            part.unlink(missing_ok=True)
     (folder / cells.MANIFEST).unlink(missing_ok=True)
+    recovery.mend(cell.statistics(out))
+    if recovery.is_damaged(cell.responses(out)):
+        recovery.set_aside(cell.responses(out))
+
+
+def _answer(
+    cell: Cell,
+    out: Path,
+    adapter: "ODBDiffusionLM",
+    leaves: Leaves,
+    on_row: Callable[[Row], None],
+    chat: bool,
+) -> dict[str, Any]:
+    """lm-eval's results, the rows being kept as they come."""
     recorder = adapter.recorder = Watched(cell.statistics(out), on_row)
-    with logged_to(folder / cells.LOG):
+    with logged_to(cell.folder(out) / cells.LOG):
         results = _evaluate(cell, cell.responses(out), adapter, leaves, chat)
     if complaints := [said for said in recorder.complaints() if "statistics" in said]:
         raise OSError(complaints[0])
-    _write(cell, folder, results, adapter)
-    return recorder.failures
+    return results
+
+
+def _lost(cell: Cell, out: Path, results: Mapping[str, Any], recorder: Recorder) -> bool:
+    """Whether answers have no rows: a full disk or a machine that went down can keep the former alone."""
+    rows = cells.by_document(cell, cells.read_rows_of(cell.statistics(out)), _samples(cell, results))
+    return len(rows) + len(recorder.failures) < cell.size
+
+
+def _samples(cell: Cell, results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """lm-eval's log of every sample, with its task."""
+    return [{"task": name, **sample} for name in cell.documents for sample in results["samples"][name]]
 
 
 def _evaluate(cell: Cell, cache: Path, adapter: "ODBDiffusionLM", leaves: Leaves, chat: bool) -> dict[str, Any]:
@@ -147,7 +216,10 @@ def _evaluate(cell: Cell, cache: Path, adapter: "ODBDiffusionLM", leaves: Leaves
     numpy.random.seed(SEEDS[1])
     torch.manual_seed(SEEDS[2])
     caching = CachingLM(adapter, str(cache))
-    try:
+    with ExitStack() as alike:
+        alike.callback(caching.dbdict.close)
+        for name in cell.documents:
+            alike.enter_context(drawn_alike(leaves[name]))
         results = evaluate(
             lm=caching,
             task_dict={"tasks": {name: leaves[name] for name in cell.documents}, "groups": {}},
@@ -156,28 +228,29 @@ def _evaluate(cell: Cell, cache: Path, adapter: "ODBDiffusionLM", leaves: Leaves
             apply_chat_template=chat,
             confirm_run_unsafe_code=True,  # whoever made the cell had the consent
         )
-    finally:
-        caching.dbdict.close()
     return dict(results or {})
 
 
-def _write(cell: Cell, folder: Path, results: dict[str, Any], adapter: "ODBDiffusionLM") -> None:
-    """Write a finished cell, the manifest last."""
+def _write(
+    cell: Cell, folder: Path, results: dict[str, Any], adapter: "ODBDiffusionLM", made: Mapping[str, Any]
+) -> None:
+    """Write a finished cell, the manifest last; ``made``: where and when it was run."""
     from lm_eval.utils import handle_non_serializable
 
     def text(value: Any, indent: int | None = None) -> str:
         return json.dumps(value, default=handle_non_serializable, ensure_ascii=False, indent=indent)
 
-    logged = results.pop("samples")
-    samples = [{"task": name, **sample} for name in cell.documents for sample in logged[name]]
+    samples = _samples(cell, results)
+    del results["samples"]
     _check(cell, samples, results["results"])
     info = adapter.get_model_info()
     results["config"] = {"model": "odb_dllm", **info}
     about = info["odb_dllm"]
+    about["weights"] = folder_digest(adapter.folder)
     manifest = {
         "config": cell.config(),
         "setting": about["setting"],
-        "versions": about["versions"],
+        **made,
         "failures": [f"Document {each.doc_id} of {each.task}: {each.error}" for each in adapter.recorder.failures],
     }
     write_atomically(folder / cells.SAMPLES, "".join(f"{text(sample)}\n" for sample in samples))
