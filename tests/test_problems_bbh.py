@@ -23,7 +23,7 @@ A_DATE = rf"\d\d/\d\d/\d{{4}}|(?:{'|'.join(MONTHS)}) \d+, \d{{4}}"
 
 def drawn(name: str, count: int = 600, seed: int = 1):
     rng = random.Random(seed)
-    return [bbh.DRAWS[name](rng) for _ in range(count)]
+    return [bbh.DRAWS[name](rng, rng) for _ in range(count)]
 
 
 def read(name: str, split: str) -> list[dict[str, str]]:

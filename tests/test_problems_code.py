@@ -18,7 +18,7 @@ STOPS = {"humaneval_mini": ["\nclass", "\ndef", "\n#", "\nif", "\nprint"], "mbpp
 
 def drawn(task: str, count: int, seed: int = 1) -> list:
     rng = random.Random(seed)
-    return [DRAWS[task](rng) for _ in range(count)]
+    return [DRAWS[task](rng, rng) for _ in range(count)]
 
 
 def read(task: str, split: str) -> list[dict]:

@@ -23,7 +23,7 @@ TOKEN = re.compile(r" ?[A-Za-z]+|\d| ?[^\sA-Za-z\d]+|\s")  # about what a tokeni
 
 def drawn(count: int, seed: int = 0) -> list[Problem]:
     rng = random.Random(seed)
-    return [gsm8k.draw(rng) for _ in range(count)]
+    return [gsm8k.draw(rng, rng) for _ in range(count)]
 
 
 def shipped(name: str) -> list[dict[str, str]]:

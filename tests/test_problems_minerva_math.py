@@ -25,7 +25,7 @@ DRAWN = 6_000
 
 def draws(seed: int) -> Iterator[Problem]:
     rng = random.Random(seed)
-    return (minerva_math.draw(rng) for _ in count())
+    return (minerva_math.draw(rng, rng) for _ in count())
 
 
 @cache
@@ -190,7 +190,7 @@ def test_the_same_seed_draws_the_same() -> None:
     assert list(islice(draws(3), 50)) == list(islice(draws(3), 50))
     assert next(draws(3)) != next(draws(4))
     program = "from odb_dllm.tiny.problems import minerva_math as m; import random; r = random.Random(3); "
-    program += "print([m.draw(r) for _ in range(50)])"
+    program += "print([m.draw(r, r) for _ in range(50)])"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == str(list(islice(draws(3), 50)))
 

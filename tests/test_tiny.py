@@ -16,8 +16,9 @@ from tokenizers import Tokenizer
 from odb_dllm import DiffusionModel
 from odb_dllm.tiny import problems
 from odb_dllm.tiny.training import tokenizer, train
-from odb_dllm.tiny.training.batches import BUCKETS, Batches, Encoder, _drill_share, _drills, _results, _rows, _weights
+from odb_dllm.tiny.training.batches import BUCKETS, Batches, Encoder, _drills, _point, _rows, _weights
 from odb_dllm.tiny.training.drills import drill
+from odb_dllm.tiny.training.lessons import CURRICULUM, Lessons, lessons
 from odb_dllm.tiny.training.measure import are_right, measure
 from odb_dllm.tiny.training.muon import orthogonalise
 
@@ -186,8 +187,8 @@ def test_muon_makes_orthogonal():
 
 
 def test_training_resumes_exactly(tmp_path):
-    """Two steps at once, or one step and a resumed one, give the same weights; the last leg writes the checkpoint."""
-    sizes = {"steps": 2, "tokens": 1500, "width": 32, "heads": 1, "layers": 1, "hidden": 32, "workers": 0}
+    """Four steps at once, or two and two resumed ones, give the same weights; the last leg writes the checkpoint."""
+    sizes = {"steps": 4, "tokens": 1500, "width": 32, "heads": 1, "layers": 1, "hidden": 32, "workers": 0}
 
     def trained(name: str, until: int, resume: bool = False) -> train.Trainer:
         trainer = train.Trainer(train.Options(tmp_path / name, resume=resume, log_every=1, problems=1, **sizes))
@@ -195,9 +196,9 @@ def test_training_resumes_exactly(tmp_path):
         assert trainer.step == until
         return trainer
 
-    whole = trained("whole", 2).model.state_dict()
-    trained("parts", 1)
-    resumed = trained("parts", 2, resume=True)
+    whole = trained("whole", 4).model.state_dict()
+    trained("parts", 2)
+    resumed = trained("parts", 4, resume=True)
     assert all(torch.equal(whole[k], weights) for k, weights in resumed.model.state_dict().items())
     entry = json.loads((tmp_path / "whole" / "log.jsonl").read_text().splitlines()[0])
     assert entry["step"] == 1
@@ -206,7 +207,7 @@ def test_training_resumes_exactly(tmp_path):
     resumed.export()
     card = (tmp_path / "parts" / "model" / "README.md").read_text()
     assert "| mbpp_mini | jump-share | 1 |" in card
-    assert "2 steps of 1,500 tokens" in card
+    assert "4 steps of 1,500 tokens" in card
 
 
 def test_importing_the_package_leaves_training_out():
@@ -214,20 +215,65 @@ def test_importing_the_package_leaves_training_out():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT.parents[1], check=False).returncode == 0
 
 
-def test_results_of_equations_in_answers():
+def test_masks_from_a_point_on():
+    """Some rows are masked from a token of the answer to their end, and trained on right there."""
     encoder = Encoder(Tokenizer.from_file(str(MODEL / "tokenizer.json")))
-    problem = next(problems.problems("gsm8k_mini", 3, "train"))
-    ids = encoder(problem.answer)
-    shown = "".join(encoder.tokenizer.decode([ids[i]]) for i in _results(encoder, problem.answer))
-    assert shown == "".join(re.findall(r"=(\d+)", problem.answer))
-    rows = _rows(encoder, random.Random(0), BUCKETS[0], 200)
-    masked = [row for row in rows if row.results]
-    assert 10 < len(masked) < 50
-    weights = _weights(masked, BUCKETS[0].length, np.random.default_rng(0))
-    assert all(np.flatnonzero(line).tolist() == row.results for line, row in zip(weights, masked, strict=True))
+    rows = _rows(encoder, random.Random(0), BUCKETS[0], 200, Lessons(0.5, drills=0.0, points=0.5, variety=1.0))
+    chosen = [row for row in rows if row.point is not None]
+    assert 70 < len(chosen) < 130
+    masked, weights = _weights(rows, BUCKETS[0].length, np.random.default_rng(0))
+    assert not weights[~masked].any()
+    for row, mask, weight in zip(rows, masked, weights, strict=True):
+        assert not mask[: row.response].any()
+        if row.point is not None:
+            assert row.response <= row.point[0] < row.point[1] <= row.fill
+            assert np.flatnonzero(mask).tolist() == list(range(row.point[0], BUCKETS[0].length))
+            assert np.flatnonzero(weight).tolist() == list(range(*row.point))
 
 
-def test_lessons_begin_with_equations():
-    shares = [_drill_share(step, 20_000) for step in (0, 1199, 1200, 9000, 10_000, 19_999)]
-    assert shares[:2] == [1.0, 1.0]
-    assert 0.15 > shares[2] > shares[3] > shares[4] == shares[5] == 0.0
+@pytest.mark.parametrize(
+    ("answer", "results"),
+    [
+        (" So 3+14=<<3+14=17>>17.\n#### 17", {"17"}),
+        (r"$x=3-5=-2$, so $\boxed{-2}$", {"3", "-2"}),
+        (r"$1+2=\boxed{3}$", {"3"}),
+        ("Now, Y = not X = not True = False.", {"False"}),
+    ],
+)
+def test_points_are_often_results(answer, results):
+    """A result is trained on to its last digit."""
+    encoder = Encoder(Tokenizer.from_file(str(MODEL / "tokenizer.json")))
+    rng = random.Random(0)
+    offsets = encoder.tokenizer.encode(answer, add_special_tokens=False).offsets
+    points = [_point(encoder, rng, answer) for _ in range(400)]
+    shown = [answer[offsets[first][0] : offsets[last - 1][1]].strip(" =$") for first, last in points]
+    assert sum(text in results for text in shown) > 200
+    assert results <= set(shown)
+    assert len({first for first, _ in points}) > len(offsets) // 2
+
+
+def test_lessons():
+    """Equations come first, freely worded answers last; in between the shares change evenly."""
+    assert lessons(0.0) == CURRICULUM[0]
+    assert [each.at for each in CURRICULUM] == sorted(each.at for each in CURRICULUM)
+    assert lessons(0.0).drills == 1.0
+    assert lessons(1.0).variety == 1.0
+    before, after = CURRICULUM[-3:-1]
+    middle = lessons((before.at + after.at) / 2)
+    assert middle.drills == pytest.approx((before.drills + after.drills) / 2)
+    assert before.variety < middle.variety < after.variety
+
+
+@pytest.mark.parametrize("task", problems.MINIATURES)
+def test_plain_wording_follows_from_the_question(task):
+    """Without variety one question has one answer, and it is as right as any other."""
+    plain = list(islice(problems.problems(task, 2, "train", 0.0), 300))
+    again = list(islice(problems.problems(task, 2, "train", 0.0), 300))
+    assert plain == again
+    answers: dict[str, str] = {}
+    assert all(answers.setdefault(problem.prompt, problem.answer) == problem.answer for problem in plain)
+    chosen = plain[:10]
+    assert are_right(chosen, [problem.answer for problem in chosen]) == [True] * 10
+    free = islice(problems.problems(task, 2, "train"), 300)
+    words = [len({word for problem in drawn for word in problem.answer.split()}) for drawn in (plain, list(free))]
+    assert words[0] < words[1]

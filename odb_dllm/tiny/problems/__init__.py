@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from odb_dllm.tiny.problems import bbh, code, gsm8k, minerva_math
-from odb_dllm.tiny.problems.problem import Draw, Problem
+from odb_dllm.tiny.problems.problem import Draw, Plain, Problem
 
 __all__ = ["MINIATURES", "Miniature", "Problem", "distinct", "heldout", "is_test", "problems", "shots", "write"]
 
@@ -52,13 +52,18 @@ def is_test(key: str) -> bool:
     return zlib.crc32(key.encode()) % _TEST_SHARE == 0
 
 
-def problems(task: str, seed: int | str, split: str) -> Iterator[Problem]:
-    """The problems of one side, ``"train"`` or ``"test"``, without end; the same seed gives the same ones."""
+def problems(task: str, seed: int | str, split: str, variety: float = 1.0) -> Iterator[Problem]:
+    """The problems of one side, ``"train"`` or ``"test"``, without end; the same seed gives the same ones.
+
+    variety: the share of choices between wordings of an answer that are free; the others take a fixed option, so that
+        at 0 a question settles its answer word by word.
+    """
     if split not in ("train", "test"):
         raise ValueError(f"split is 'train' or 'test', not {split!r}.")
     rng, draw = random.Random(f"{task} {split} {seed}"), MINIATURES[task].draw
+    wording = rng if variety == 1.0 else Plain(f"{task} {split} {seed} wording", variety)
     while True:
-        problem = draw(rng)
+        problem = draw(rng, wording)
         if is_test(problem.key) == (split == "test"):
             yield problem
 

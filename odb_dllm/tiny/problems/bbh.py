@@ -11,13 +11,14 @@ from odb_dllm.tiny.problems import bbh_boolean, bbh_counting, bbh_dates, bbh_tra
 from odb_dllm.tiny.problems.bbh_words import Worked
 from odb_dllm.tiny.problems.problem import Draw, Problem
 
+Make = Callable[[random.Random, random.Random], Worked]  # from the generator of what is asked and that of wordings
 _SEPARATORS = ("\n", " ")  # between the steps of one solution
 
 
-def _draw(make: Callable[[random.Random], Worked], rng: random.Random) -> Problem:
+def _draw(make: Make, rng: random.Random, wording: random.Random) -> Problem:
     """A worked problem in the benchmark's format."""
-    worked = make(rng)
-    solution = rng.choice(_SEPARATORS).join([*worked.steps, f"So the answer is {worked.target}."])
+    worked = make(rng, wording)
+    solution = wording.choice(_SEPARATORS).join([*worked.steps, f"So the answer is {worked.target}."])
     document = {"input": worked.text, "target": worked.target, "solution": solution}
     return Problem(worked.key, f"Q: {worked.text}\nA: Let's think step by step.\n", solution, document)
 

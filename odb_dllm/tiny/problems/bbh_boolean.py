@@ -67,9 +67,10 @@ def _shown(tree: Tree, needs: int, rng: random.Random) -> tuple[str, int]:
 class _Solution:
     """The steps of one solution, as they are found."""
 
-    def __init__(self, rng: random.Random, tree: Tree, operators: int) -> None:
-        self.rng, self.operators, self.steps = rng, operators, list[str]()
-        self.letters = rng.sample(_LETTERS, operators)
+    def __init__(self, wording: random.Random, tree: Tree, operators: int) -> None:
+        self.wording, self.operators, self.steps = wording, operators, list[str]()
+        pool = [*_LETTERS]
+        self.letters = [pool.pop(int(wording.random() * len(pool))) for _ in range(operators)]
         self.value = self._walk(tree)[1]
 
     def _walk(self, tree: Tree) -> tuple[str, bool]:
@@ -92,15 +93,15 @@ class _Solution:
             said = _LAST
         else:
             said = _PLAIN if names == values else _PLUGGED
-        self.steps.append(self.rng.choice(said).draw(self.rng, x=self.letters[done], e=e, s=s, v=result))
+        self.steps.append(self.wording.choice(said).draw(self.wording, x=self.letters[done], e=e, s=s, v=result))
 
 
-def make(rng: random.Random) -> Worked:
+def make(rng: random.Random, wording: random.Random) -> Worked:
     """An expression of two to seven operators."""
     operators = rng.choices(_OPERATORS, _WEIGHTS)[0]
     depth = _DEEPEST + 1
     while depth > _DEEPEST:
         tree = _tree(rng, operators)
         text, depth = _shown(tree, 0, rng)
-    solution = _Solution(rng, tree, operators)
+    solution = _Solution(wording, tree, operators)
     return Worked(text, f"{text} is", solution.steps, str(solution.value))

@@ -88,7 +88,7 @@ def _drawn(rng: random.Random) -> tuple[str, list[tuple[tuple[str, str], int, bo
     return kinds[0], items
 
 
-def make(rng: random.Random) -> Worked:
+def make(rng: random.Random, wording: random.Random) -> Worked:
     """Three to eight sorts of things, two or more of them of the kind asked for."""
     kind, items = _drawn(rng)
     while sum(n for _, n, counted in items if counted) > _LARGEST:
@@ -96,14 +96,14 @@ def make(rng: random.Random) -> Worked:
     named = [one if n == 1 else f"{_WORDS[n]} {many}" for (one, many), n, _ in items]
     text = rng.choice(_OPENINGS).draw(rng, things=listed(named), kind=kind)
     counted = [(thing, n) for thing, n, counts in items if counts]
-    backwards = rng.random() < 0.5
+    backwards = wording.random() < 0.5
     if backwards:
         counted.reverse()
-    steps, total = [rng.choice(_BACKWARDS if backwards else _FORWARDS).draw(rng, kind=kind)], 0
+    steps, total = [wording.choice(_BACKWARDS if backwards else _FORWARDS).draw(wording, kind=kind)], 0
     for (one, many), n in counted:
         thing = one.partition(" ")[2] if n == 1 else many
         slots = {"n": n, "thing": thing, "Thing": upper_first(thing), "a": total, "s": total + n}
-        steps.append(rng.choice(_ADDED if total else _FIRST).draw(rng, **slots))
+        steps.append(wording.choice(_ADDED if total else _FIRST).draw(wording, **slots))
         total += n
     shape = " ".join(f"{n}{'+' if counts else '-'}" for _, n, counts in items)
     return Worked(f"{kind} {shape}", text, steps, str(total))

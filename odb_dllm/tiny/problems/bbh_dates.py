@@ -119,53 +119,54 @@ def _length(year: int, month: int) -> int:
     return 29 if month == 2 and _leap(year) else _LENGTHS[month - 1]
 
 
-def _by_days(rng: random.Random, date: Day, n: int, sign: int) -> tuple[Day, str]:
+def _by_days(wording: random.Random, date: Day, n: int, sign: int) -> tuple[Day, str]:
     """The date n days on, at most a month, and how it is found."""
     day, start = date.day + sign * n, Day(date.year, date.month, 1)
     border = start if sign > 0 else start.months_on(-1)  # the month whose end may be crossed
     length = _length(border.year, border.month)
     if 1 <= day <= (length if sign > 0 else 31):
-        said = rng.choice(_SUM).draw(rng, part="day", a=date.day, n=n, sign="+" if sign > 0 else "-", r=day)
+        said = wording.choice(_SUM).draw(wording, part="day", a=date.day, n=n, sign="+" if sign > 0 else "-", r=day)
         return Day(date.year, date.month, day), said
     leap = "a" if _leap(border.year) else "no"
-    known = rng.choice(_FEBRUARY if border.month == 2 else _LENGTH).draw(
-        rng, month=MONTHS[border.month - 1], year=border.year, a=leap, l=length
+    known = wording.choice(_FEBRUARY if border.month == 2 else _LENGTH).draw(
+        wording, month=MONTHS[border.month - 1], year=border.year, a=leap, l=length
     )
-    return _over(rng, start.months_on(sign), date.day, n, sign, length, known)
+    return _over(wording, start.months_on(sign), date.day, n, sign, length, known)
 
 
-def _over(rng: random.Random, there: Day, a: int, n: int, sign: int, length: int, known: str) -> tuple[Day, str]:
+def _over(wording: random.Random, there: Day, a: int, n: int, sign: int, length: int, known: str) -> tuple[Day, str]:
     """The day of the month `there` that n days or months on reach, past an end, and how it is found."""
     result, between = (a + n - length, a + n) if sign > 0 else (a + length - n, a + length)
-    said = rng.choice(_AFTER_END if sign > 0 else _BEFORE_START)
-    return Day(there.year, there.month, result), said.draw(rng, a=a, n=n, s=between, l=length, length=known, r=result)
+    said = wording.choice(_AFTER_END if sign > 0 else _BEFORE_START)
+    slots = {"a": a, "n": n, "s": between, "l": length, "length": known, "r": result}
+    return Day(there.year, there.month, result), said.draw(wording, **slots)
 
 
-def _by_months(rng: random.Random, date: Day, n: int, sign: int) -> tuple[Day, str]:
+def _by_months(wording: random.Random, date: Day, n: int, sign: int) -> tuple[Day, str]:
     """The date n months on, at most a year, and how it is found."""
     after = date.months_on(sign * n)
     if after.year == date.year:
         slots = {"part": "month", "a": date.month, "n": n, "sign": "+" if sign > 0 else "-", "r": after.month}
-        return after, rng.choice(_SUM).draw(rng, **slots)
-    known = rng.choice(_YEAR_LENGTH).draw(rng)
-    return after, _over(rng, after, date.month, n, sign, 12, known)[1]
+        return after, wording.choice(_SUM).draw(wording, **slots)
+    known = wording.choice(_YEAR_LENGTH).draw(wording)
+    return after, _over(wording, after, date.month, n, sign, 12, known)[1]
 
 
-def _step(rng: random.Random, date: Day, change: Change, place: str) -> tuple[Day, str]:
+def _step(wording: random.Random, date: Day, change: Change, place: str) -> tuple[Day, str]:
     """The date after a change, and the step that finds it."""
     n, sign = change.number, change.sign
     if change.unit == "year":
         after = date.months_on(12 * sign * n)
         slots = {"part": "year", "a": date.year, "n": n, "sign": "+" if sign > 0 else "-", "r": after.year}
-        said = rng.choice(_SUM).draw(rng, **slots)
+        said = wording.choice(_SUM).draw(wording, **slots)
     elif change.unit == "month":
-        after, said = _by_months(rng, date, n, sign)
+        after, said = _by_months(wording, date, n, sign)
     elif change.unit == "week":
-        after, said = _by_days(rng, date, 7 * n, sign)
-        said = f"{rng.choice(_WEEKS).draw(rng, span=change.span(), n=7 * n)} {said}"
+        after, said = _by_days(wording, date, 7 * n, sign)
+        said = f"{wording.choice(_WEEKS).draw(wording, span=change.span(), n=7 * n)} {said}"
     else:
-        after, said = _by_days(rng, date, n, sign)
-    return after, upper_first(f"{place} {said}{rng.choice(_RESULT).draw(rng, date=after)}")
+        after, said = _by_days(wording, date, n, sign)
+    return after, upper_first(f"{place} {said}{wording.choice(_RESULT).draw(wording, date=after)}")
 
 
 def _date(rng: random.Random) -> Day:
@@ -193,23 +194,24 @@ def _asked(rng: random.Random, changes: list[Change], events: list[str]) -> list
 
 
 def _solved(
-    rng: random.Random, given: Day, today: int, changes: list[Change], events: list[str]
+    wording: random.Random, given: Day, today: int, changes: list[Change], events: list[str]
 ) -> tuple[Day, list[str]] | None:
     """The date in the end and the steps to it; None where a date on the way does not exist or it is too far."""
     date, steps = given, []
     if today:
-        date, step = _step(rng, date, Change("day", 1, today), rng.choice(_PLACES["today"]).draw(rng))
+        date, step = _step(wording, date, Change("day", 1, today), wording.choice(_PLACES["today"]).draw(wording))
         steps.append(step)
     for i, change in enumerate(changes):
-        place = rng.choice(_EVENT_PLACES).draw(rng, event=events[i]) if events else rng.choice(_PLACES[None]).draw(rng)
-        date, step = _step(rng, date, change, place)
+        event = events[i] if events else None
+        place = wording.choice(_EVENT_PLACES if event else _PLACES[None]).draw(wording, event=event)
+        date, step = _step(wording, date, change, place)
         if date.day > _length(date.year, date.month):
             return None
         steps.append(step)
     return (date, steps) if sum(map(len, steps)) <= _LONGEST else None
 
 
-def make(rng: random.Random) -> Worked:
+def make(rng: random.Random, wording: random.Random) -> Worked:
     """A date that is given, today's relation to it, and one to three changes from there."""
     solved = None
     while solved is None:
@@ -218,11 +220,11 @@ def make(rng: random.Random) -> Worked:
         if today and changes[0] == Change("day", 1, -today):
             continue  # it asks for the date that is given
         events = rng.sample(_EVENTS, len(changes)) if len(changes) > 1 or rng.random() < 0.2 else []
-        solved = _solved(rng, given, today, changes, events)
+        solved = _solved(wording, given, today, changes, events)
     date, steps = solved
     in_words = rng.random() < 0.3
     if in_words:
-        steps.insert(0, rng.choice(_WRITTEN).draw(rng, words=given.words(), date=given))
+        steps.insert(0, wording.choice(_WRITTEN).draw(wording, words=given.words(), date=given))
     told = rng.choice(_GIVEN[today]).draw(rng, date=given.words() if in_words else given)
     key = " ".join([f"{given} {today}", *(f"{c.sign * c.number}{c.unit}" for c in changes)])
     return Worked(key, " ".join([told, *_asked(rng, changes, events)]), steps, str(date))

@@ -120,7 +120,7 @@ def _told(rng: random.Random, kind: Kind, names: list[str], objects: list[str], 
     return f"{opening} At the start, {start}. {' '.join(events)}"
 
 
-def make(rng: random.Random) -> Worked:
+def make(rng: random.Random, wording: random.Random) -> Worked:
     """Three to five people and two to seven swaps, fewer where there are more people."""
     people = rng.choices((3, 4, 5), (50, 30, 20))[0]
     kind = rng.choice(KINDS)
@@ -134,17 +134,17 @@ def make(rng: random.Random) -> Worked:
     for a, b in swaps:
         holding[a], holding[b] = holding[b], holding[a]
         others = [i for i in range(people) if i not in (a, b)]
-        turn = rng.randrange(len(others))
-        pair = [a, b] if rng.random() < 0.5 else [b, a]
+        turn = (1 + wording.randrange(len(others))) % len(others)
+        pair = [a, b] if wording.random() < 0.5 else [b, a]
         shown = [*pair, *others[turn:], *others[:turn]]  # any order will do
-        if rng.random() < 0.5:
+        if wording.random() < 0.5:
             a, b = b, a
         slots = {"a": names[a], "b": names[b], "state": ", ".join(f"{names[i]} {objects[holding[i]]}" for i in shown)}
-        steps.append(rng.choice(_THEN if steps else _FIRST).draw(rng, **slots))
+        steps.append(wording.choice(_THEN if steps else _FIRST).draw(wording, **slots))
 
     options = [f"({letter}) {kind.option.format(o=objects[i])}" for letter, i in zip(_LETTERS, order, strict=False)]
     target = f"({_LETTERS[order.index(holding[asked])]})"
-    steps.append(rng.choice(_END).draw(rng, p=names[asked], o=objects[holding[asked]], letter=target))
+    steps.append(wording.choice(_END).draw(wording, p=names[asked], o=objects[holding[asked]], letter=target))
     text = "\n".join([f"{told} At the end, {kind.ends.format(p=names[asked])}", "Options:", *options])
     pairs = " ".join(f"{min(pair)}{max(pair)}" for pair in swaps)
     return Worked(f"{kind.name} {people} {pairs} {asked} {order}", text, steps, target)

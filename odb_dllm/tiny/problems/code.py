@@ -30,12 +30,12 @@ def drawn(
             return program, tests
 
 
-def body(rng: random.Random, program: Program, p: str) -> str:
+def body(wording: random.Random, program: Program, p: str) -> str:
     """The statements of a function with the parameter `p`."""
-    return "".join(f"    {line}\n" for line in program.body(rng, p))
+    return "".join(f"    {line}\n" for line in program.body(wording, p))
 
 
-def _humaneval(rng: random.Random) -> Problem:
+def _humaneval(rng: random.Random, wording: random.Random) -> Problem:
     program, tests = drawn(rng, (1, 2, 3, 4, 4), rng.choice((4, 5, 5)), 0.6)
     name, p = program.name(rng), rng.choice(program.params)
     takes, gives = program.hints
@@ -44,7 +44,7 @@ def _humaneval(rng: random.Random) -> Problem:
     between = rng.choice(("\n", "\n\n"))
     prompt = f'def {name}({p}: {takes}) -> {gives}:\n    """{program.text(rng)}{between}{examples}    """\n'
     checks = "".join(f"    assert candidate({given}) == {output}\n" for given, output in tests)
-    solution = body(rng, program, p)
+    solution = body(wording, program, p)
     document = {
         "task_id": f"mini/{rng.randrange(10**6)}",
         "prompt": prompt,
@@ -55,9 +55,9 @@ def _humaneval(rng: random.Random) -> Problem:
     return Problem(program.key, prompt, solution[:-1], document)
 
 
-def _mbpp(rng: random.Random) -> Problem:
+def _mbpp(rng: random.Random, wording: random.Random) -> Problem:
     program, tests = drawn(rng, (1, 2, 2, 2), 3)
-    name, p = program.name(rng), rng.choice(program.params)
+    name, p = program.name(rng), wording.choice(program.params)
     text = program.text(rng)
     text = f"Write a function to {text[0].lower()}{text[1:]}"
     asserts = [f"assert {name}({given}) == {output}" for given, output in tests]
@@ -66,23 +66,23 @@ def _mbpp(rng: random.Random) -> Problem:
         f"You are an expert Python programmer, and here is your task: {text} "
         f"Your code should pass these tests:\n\n{lines}\n[BEGIN]\n"
     )
-    code = f"def {name}({p}):\n{body(rng, program, p)[:-1]}"
+    code = f"def {name}({p}):\n{body(wording, program, p)[:-1]}"
     document = {"task_id": rng.randrange(10**6), "text": text, "code": code, "test_list": asserts}
     return Problem(program.key, prompt, f"{code}\n[DONE]", document)
 
 
-def _short(draw: Draw, rng: random.Random) -> Problem:
+def _short(draw: Draw, rng: random.Random, wording: random.Random) -> Problem:
     while True:
-        problem = draw(rng)
+        problem = draw(rng, wording)
         if len(problem.answer) <= _LONGEST_ANSWER and len(problem.prompt) <= _LONGEST_PROMPT:
             return problem
 
 
-def draw_humaneval(rng: random.Random) -> Problem:
+def draw_humaneval(rng: random.Random, wording: random.Random) -> Problem:
     """A signature and a docstring with examples; the body is asked for."""
-    return _short(_humaneval, rng)
+    return _short(_humaneval, rng, wording)
 
 
-def draw_mbpp(rng: random.Random) -> Problem:
+def draw_mbpp(rng: random.Random, wording: random.Random) -> Problem:
     """A sentence and three tests; the whole function is asked for."""
-    return _short(_mbpp, rng)
+    return _short(_mbpp, rng, wording)

@@ -159,18 +159,18 @@ def _slots(rng: random.Random) -> dict[str, str]:
     return words | {"place": rng.choice(_PLACES)}
 
 
-def _equation(left: int, operator: str, right: int, result: int, rng: random.Random) -> str:
+def _equation(left: int, operator: str, right: int, result: int, wording: random.Random) -> str:
     """One step as GSM8K shows it, such as ``3+4=<<3+4=7>>7``; what commutes stands in either order."""
-    if operator in "+*" and rng.random() < 0.5:
+    if operator in "+*" and wording.random() < 0.5:
         left, right = right, left
     return f"{left}{operator}{right}=<<{left}{operator}{right}={result}>>{result}"
 
 
-def _line(told: Choice, plain: Choice, equation: str, at: int, count: int, rng: random.Random) -> str:
+def _line(told: Choice, plain: Choice, equation: str, at: int, count: int, wording: random.Random) -> str:
     """The sentence of step `at` of `count`, counted from 0, with slots for names."""
     connective = _ONLY if count == 1 else _FIRST if at == 0 else _LAST if at == count - 1 else _MIDDLE
-    sentence = _choose(plain if rng.random() < _PLAIN_SHARE else told, rng)
-    return _choose(connective, rng) + sentence.replace("#", equation) + "."
+    sentence = _choose(plain if wording.random() < _PLAIN_SHARE else told, wording)
+    return _choose(connective, wording) + sentence.replace("#", equation) + "."
 
 
 def _capital(text: str) -> str:
@@ -178,20 +178,20 @@ def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _story(story: _Story, rng: random.Random) -> tuple[str, str, list[str], int]:
+def _story(story: _Story, rng: random.Random, wording: random.Random) -> tuple[str, str, list[str], int]:
     """Key, question, lines of the answer and result of a story from the lists."""
     values, slots = story.draw(rng), _slots(rng)
     question = _choose(story.question, rng).format_map(slots | values)
     lines = []
     for at, step in enumerate(story.steps):
         numbers = _value(step.left, values), step.operator, _value(step.right, values), values[step.name]
-        text = _line(step.told, step.plain, _equation(*numbers, rng), at, len(story.steps), rng)
+        text = _line(step.told, step.plain, _equation(*numbers, wording), at, len(story.steps), wording)
         lines.append(_capital(text.format_map(slots | values)))
     key = " ".join([story.key, *(str(values[name]) for name, *_ in story.numbers)])
     return key, question, lines, values[story.steps[-1].name]
 
 
-def _chain(chain: _Chain, count: int, rng: random.Random) -> tuple[str, str, list[str], int]:
+def _chain(chain: _Chain, count: int, rng: random.Random, wording: random.Random) -> tuple[str, str, list[str], int]:
     """The same of a running quantity with `count` changes, all by different numbers."""
     total, slots, lines = rng.randint(5, 60), _slots(rng), []
     key, told = [chain.key, str(total)], [_choose(chain.opening, rng).format_map(slots | {"n": total})]
@@ -204,21 +204,21 @@ def _chain(chain: _Chain, count: int, rng: random.Random) -> tuple[str, str, lis
         event = rng.choice([event for event in chain.events[sign] if event is not previous])
         previous, after = event, total + changes[-1] if sign == "+" else total - changes[-1]
         told.append(_choose(event, rng).format_map(slots | {"k": changes[-1]}))
-        equation = _equation(total, sign, changes[-1], after, rng)
-        lines.append(_capital(_line(chain.told, chain.plain[sign], equation, at, count, rng).format_map(slots)))
+        equation = _equation(total, sign, changes[-1], after, wording)
+        lines.append(_capital(_line(chain.told, chain.plain[sign], equation, at, count, wording).format_map(slots)))
         key.append(f"{sign}{changes[-1]}")
         total = after
     told.append(_choose(chain.question, rng).format_map(slots))
     return " ".join(key), " ".join(told), lines, total
 
 
-def draw(rng: random.Random) -> Problem:
+def draw(rng: random.Random, wording: random.Random) -> Problem:
     """A word problem; its key is the kind of story and the numbers."""
     count = rng.choice(_STEPS)
     if count not in _STORIES or rng.random() < _CHAIN_SHARE:
-        key, question, lines, result = _chain(rng.choice(_CHAINS), count, rng)
+        key, question, lines, result = _chain(rng.choice(_CHAINS), count, rng, wording)
     else:
-        key, question, lines, result = _story(rng.choice(_STORIES[count]), rng)
+        key, question, lines, result = _story(rng.choice(_STORIES[count]), rng, wording)
     answer = "\n".join([*lines, f"#### {result}"])
     document = {"question": question, "answer": answer}
     return Problem(key, f"Question: {question}\nAnswer:", f" {answer}", document)

@@ -67,12 +67,12 @@ def prompt(problem: str) -> str:
     return f"Problem:\n{problem}\n\nSolution:"
 
 
-def draw(rng: Random) -> Problem:
+def draw(rng: Random, wording: Random) -> Problem:
     """A problem of any kind, in wordings that the generator chooses."""
     while True:
         kind = rng.choices(_KINDS, cum_weights=_UP_TO)[0]
-        key, problem, lines, final = kind(rng, Say(rng))
-        worked = (" " if rng.random() < 0.5 else "\n").join(lines)
+        key, problem, lines, final = kind(rng, Say(wording))
+        worked = (" " if wording.random() < 0.5 else "\n").join(lines)
         solution = f"{worked}\nFinal Answer: The final answer is ${final}$. I hope it is correct."
         if len(solution) <= LONGEST:
             document = {"problem": problem, "solution": solution}

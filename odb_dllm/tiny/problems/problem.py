@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+_LAST = 1 - 2**-30  # this part of the way through any list is its last entry
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -16,4 +18,19 @@ class Problem:
     document: dict[str, Any]  # a line of the task's JSONL
 
 
-Draw = Callable[[random.Random], Problem]  # a problem of either side
+Draw = Callable[[random.Random, random.Random], Problem]  # of either side, from the generators of content and wording
+
+
+class Plain(random.Random):
+    """Draws wordings that vary in a share `variety` of all choices only; in the others the last option is taken.
+
+    It is never asked for samples of several, which would have to differ.
+    """
+
+    def __init__(self, seed: str, variety: float) -> None:
+        super().__init__(seed)
+        self._variety = variety
+
+    def random(self) -> float:
+        free = super().random() < self._variety
+        return super().random() if free else _LAST

@@ -142,15 +142,15 @@ class Pipeline:
         return [*note, *lines, f"return {result}"]
 
     def styles(self) -> list[str]:
-        """The ways in which it can be written."""
-        return ["loop", *(["inline"] if self.reduction.inline else []), *(["named", "steps"] if self._listed() else [])]
+        """The ways in which it can be written, the plainest last."""
+        return [*(["named", "steps"] if self._listed() else []), *(["inline"] if self.reduction.inline else []), "loop"]
 
     def _listed(self) -> bool:
         return self.reduction.key not in ("any", "all")
 
     def lines(self, rng: random.Random, p: str, taken: set[str], style: str = "") -> tuple[Lines, str]:
         """Its statements, and the expression that is the result."""
-        style = style or rng.choice(["loop", *self.styles()])
+        style = style or rng.choice([*self.styles(), "loop"])
         x = pick_name(rng, self.source.items, taken)
         tests = [rng.choice(c.codes).replace("{x}", x) for c in self.conditions]
         value = rng.choice(self.map.codes).replace("{x}", x) if self.map else x
@@ -268,7 +268,7 @@ class Several:
         return f"Return {rng.choice(how_many)}: {'; '.join(others)}; {rng.choice(('and', 'then'))} {last}."
 
     def styles(self) -> list[str]:
-        return ["loop", "inline", "mixed"]
+        return ["mixed", "inline", "loop"]
 
     def body(self, rng: random.Random, p: str, style: str = "") -> Lines:
         style = style or rng.choice(self.styles())

@@ -40,9 +40,7 @@ class Chain:
 
     def name(self, rng: random.Random) -> str:
         first, last = self.steps[0].name, self.steps[-1].name
-        return rng.choice(
-            (f"{first}_{self.noun}", f"change_{self.noun}", f"{first}_{last}" if first != last else first)
-        )
+        return rng.choice((f"{first}_{self.noun}", f"change_{self.noun}", f"{first}_{last if first != last else 'it'}"))
 
     def text(self, rng: random.Random) -> str:
         said = [rng.choice(step.says) for step in self.steps]
@@ -54,7 +52,7 @@ class Chain:
         return text[0].upper() + text[1:]
 
     def styles(self) -> list[str]:
-        return ["steps", "last", "fresh", "chain"]
+        return ["last", "fresh", "chain", "steps"]
 
     def body(self, rng: random.Random, p: str, style: str = "") -> Lines:
         style = style or rng.choice(self.styles())
@@ -141,7 +139,7 @@ class Choice:
         return f"Return {joined}."
 
     def styles(self) -> list[str]:
-        return ["elif", "if", "name"]
+        return ["name", "elif", "if"]
 
     def body(self, rng: random.Random, p: str, style: str = "") -> Lines:
         style = style or rng.choice(self.styles())

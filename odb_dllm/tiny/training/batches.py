@@ -4,10 +4,10 @@ A row is a prompt followed by its answer, and end-of-text tokens up to the row's
 takes what the prompt leaves of the row, so that the rows of a batch are equally long, attention needs no mask, and
 canvases of all lengths occur. Some rows are masked as LLaDA's are, at a rate t ~ U(0, 1) everywhere in the response;
 the others as a response looks while it is decoded: complete up to a block, masked at a rate within it, all masks behind
-it. At first all rows are bare equations, masked at their results, and for a while some are. Of the answers, too, some
-are masked at the results of their equations alone: what is left to learn there has nothing to do with wording.
+it. In some rows everything is masked from a point of the answer on, often the result of an equation, and what stands
+right there is trained on; others are bare equations, masked at their results. How many, `lessons.py` says.
 
-Batch number i of a run depends on the seed and i alone, whichever worker makes it.
+Batch number i of a run depends on the seed, i and the run's length alone, whichever worker makes it.
 """
 
 import random
@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from odb_dllm.tiny.problems import MINIATURES, Problem, problems
 from odb_dllm.tiny.training.drills import drill
+from odb_dllm.tiny.training.lessons import Lessons, lessons
 from odb_dllm.tiny.training.tokenizer import BOS, END_HEADER, END_OF_TURN, EOS, MASK, START_HEADER
 
 LOWEST_RATE = 0.01  # of masking: below it, 1/t is nothing but noise
@@ -31,11 +32,10 @@ TYPICAL_LENGTH = 64  # the loss is a sum over a row's tokens, in units of this m
 BLOCK = 32  # positions that are decoded together
 DECODING_SHARE = 0.6  # of the rows are masked as while decoding
 BEHIND_WEIGHT = 0.2  # of positions behind the block: how the answer goes on cannot be known, but how long it is
-# Arithmetic is learnt in a few hundred steps of nothing but equations, and hardly at all beside other tasks.
-RESULT = re.compile(r"= ?([0-9]+)")  # of an equation in an answer
-RESULT_SHARE = 0.15  # of the answers with equations are masked at these alone
-DRILL_STEPS = 1200  # of equations alone
-DRILL_SHARE, DRILL_UNTIL = 0.15, 0.5  # of the rows after that, falling to none at this part of the run
+RESULT = re.compile(r"= ?(?:\\boxed\{|\\frac\{)*(-?[0-9]+|True|False)")  # of an equation in an answer
+RESULT_SHARE = 0.6  # of the points from which answers with equations are masked are results
+POINT_TOKENS = 4  # trained on at any other point; at a result, those of the result
+POINT_WEIGHT = 8.0
 CHAT_SHARE = 0.03
 EMPTY_SHARE = 0.35  # of the rows that leave half of their canvas empty, this many are kept
 BETWEEN = "\n\n"  # worked examples
@@ -82,12 +82,13 @@ class Encoder:
 
 @dataclass
 class Row:
-    """Token ids, and where the response and its end-of-text fill begin; ``results``, if given, alone are masked."""
+    """Token ids, and where the response and its end-of-text fill begin."""
 
     ids: list[int]
     response: int = 0
     fill: int = 0
-    results: list[int] | None = None
+    results: list[int] | None = None  # of equations, if these alone are masked
+    point: tuple[int, int] | None = None  # if all from the first on is masked, and trained on before the second
 
 
 @dataclass
@@ -126,8 +127,9 @@ class Batches(Dataset):
         # A step holds the same number of tokens whatever its bucket, so rows' shares become steps' by their length.
         bucket = rng.choices(BUCKETS, [b.share * b.length for b in BUCKETS])[0]
         count = max(1, self.tokens // bucket.length)
-        drills = round(count * _drill_share(step, self.count))
-        rows = [*_drills(self.encoder, rng, bucket, drills), *_rows(self.encoder, rng, bucket, count - drills)]
+        now = lessons(step / self.count)
+        drills = round(count * now.drills)
+        rows = _drills(self.encoder, rng, bucket, drills) + _rows(self.encoder, rng, bucket, count - drills, now)
         return self._batch(rows, bucket.length, np.random.default_rng([self.seed, step]))
 
     def _batch(self, rows: list[Row], length: int, rng: np.random.Generator) -> Batch:
@@ -136,9 +138,8 @@ class Batches(Dataset):
         clean = np.full((len(rows), length), encoder.eos, np.int64)
         for line, row in zip(clean, rows, strict=True):
             line[: len(row.ids)] = row.ids
-        weight = _weights(rows, length, rng)
-        masked = weight > 0
-        where = np.flatnonzero(masked)
+        masked, weight = _weights(rows, length, rng)
+        where = np.flatnonzero(weight)
         capacity = self.tokens * 3 // 4  # more than this are hardly ever masked
         where = where[:capacity] if len(where) > capacity else where
         pad = (0, capacity - len(where))
@@ -152,8 +153,8 @@ class Batches(Dataset):
         )
 
 
-def _weights(rows: list[Row], length: int, rng: np.random.Generator) -> np.ndarray:
-    """What each masked position counts in the loss, 0 where nothing is masked, float64 [rows, length]."""
+def _weights(rows: list[Row], length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """What is masked, bool [rows, length], and what each position counts in the loss, float64 [rows, length]."""
     offset = np.arange(length) - np.array([row.response for row in rows])[:, None]  # in the response
     # Rates are spread evenly over (0, 1).
     rate = (rng.permutation(len(rows)) + rng.random(len(rows)))[:, None] / len(rows)
@@ -172,14 +173,14 @@ def _weights(rows: list[Row], length: int, rng: np.random.Generator) -> np.ndarr
         if row.results is not None:
             line[:] = 0.0
             line[row.results] = 1.0
-    return weights
-
-
-def _drill_share(step: int, steps: int) -> float:
-    """The share of a step's rows that are equations."""
-    if step < min(DRILL_STEPS, steps // 10):
-        return 1.0
-    return DRILL_SHARE * max(0.0, 1 - step / (DRILL_UNTIL * steps))
+        elif row.point is not None:
+            line[:] = 0.0
+            line[slice(*row.point)] = POINT_WEIGHT
+    masked = weights > 0
+    for mask, row in zip(masked, rows, strict=True):
+        if row.point is not None:
+            mask[row.point[0] :] = True
+    return masked, weights
 
 
 def _drills(encoder: Encoder, rng: random.Random, bucket: Bucket, count: int) -> list[Row]:
@@ -194,34 +195,40 @@ def _drills(encoder: Encoder, rng: random.Random, bucket: Bucket, count: int) ->
     return rows
 
 
-def _rows(encoder: Encoder, rng: random.Random, bucket: Bucket, count: int) -> list[Row]:
+def _rows(encoder: Encoder, rng: random.Random, bucket: Bucket, count: int, now: Lessons) -> list[Row]:
     """Prompts and answers that fit the bucket."""
-    sources = {task: problems(task, f"{rng.random()}", "train") for task in MINIATURES}
+    sources = {task: problems(task, f"{rng.random()}", "train", now.variety) for task in MINIATURES}
     recent: dict[str, list[Problem]] = {task: [next(sources[task]) for _ in range(2)] for task in MINIATURES}
     rows: list[Row] = []
     for task in _endless(rng):
         if len(rows) == count:
             break
         problem, earlier = next(sources[task]), recent[task]
-        results = None
+        point = None
         if rng.random() < CHAT_SHARE:
             ask, answer = encoder.chat(problem, rng.random() < 0.5)
         else:
             ask, answer = encoder.pair(problem, rng.sample(earlier, rng.choices((0, 1, 2), bucket.shots)[0]))
             recent[task] = [*earlier[-7:], problem]
-            if rng.random() < RESULT_SHARE:
-                results = [len(ask) + i for i in _results(encoder, problem.answer)]
+            if rng.random() < now.points:
+                first, last = _point(encoder, rng, problem.answer)
+                point = len(ask) + first, len(ask) + last
         full = len(ask) + len(answer)
         if full < bucket.length and (full > bucket.length // 2 or rng.random() < EMPTY_SHARE):
-            rows.append(Row(ask + answer, len(ask), full, results or None))
+            rows.append(Row(ask + answer, len(ask), full, point=point))
     return rows
 
 
-def _results(encoder: Encoder, answer: str) -> list[int]:
-    """The tokens of an answer that are results of equations."""
+def _point(encoder: Encoder, rng: random.Random, answer: str) -> tuple[int, int]:
+    """Tokens of an answer, the first and the one behind the last: a result, or a few anywhere."""
     offsets = encoder.tokenizer.encode(answer, add_special_tokens=False).offsets
-    wanted = {at for found in RESULT.finditer(answer) for at in range(*found.span(1))}
-    return [i for i, (first, _) in enumerate(offsets) if first in wanted]
+    results = [found.span(1) for found in RESULT.finditer(answer)]
+    if not results or rng.random() > RESULT_SHARE:
+        first = rng.randrange(len(offsets))
+        return first, min(first + POINT_TOKENS, len(offsets))
+    start, stop = rng.choice(results)
+    inside = [i for i, (begin, end) in enumerate(offsets) if end > start and begin < stop]
+    return inside[0], inside[-1] + 1
 
 
 def _endless(rng: random.Random) -> Iterator[str]:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from odb_dllm.benchmarks import resolve
+from odb_dllm.generation import Generation
 from odb_dllm.models.loading import DiffusionModel
-from odb_dllm.sampler import Generation
 from odb_dllm.sandbox.code_eval import LIMITS
 from odb_dllm.sandbox.running import run_many
 from odb_dllm.scheduler import Request, run

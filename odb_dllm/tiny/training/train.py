@@ -247,7 +247,7 @@ class Trainer:
     def run(self, until: int | None = None) -> None:
         """Train to the last step (or to step `until`), or to the end of the leg."""
         o = self.options
-        data = Batches(o.tokenizer / "tokenizer.json", o.seed, until or o.steps, o.tokens, self.step)
+        data = Batches(o.tokenizer / "tokenizer.json", o.seed, o.steps, o.tokens, self.step)
         recent, rows, since = torch.zeros((), device=self.device), 0, time.monotonic()
         for batch in loader(data, o.workers):
             recent += self.update(batch)
@@ -259,7 +259,7 @@ class Trainer:
                 rows, since = 0, now
             if self.step % o.validate_every == 0 and self.step < o.steps:
                 self.validate(["jump-share"])
-            if self.seconds - self.spent >= 60 * o.leg_minutes:
+            if self.step == until or self.seconds - self.spent >= 60 * o.leg_minutes:
                 break
         self.save()
 

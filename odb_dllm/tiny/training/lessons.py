@@ -1,0 +1,37 @@
+"""What is taught when.
+
+Beside answers whose wording cannot be foretold, arithmetic is hardly learnt at all: it is a few tokens of a row, and
+masks as while decoding seldom hide a result with all its copies and show what it follows from. So a run begins with
+nothing but equations; then answers are plainly worded, and many are masked from a point on and trained on right behind
+it, as if decoded from left to right; their wording becomes free only when the problems are understood.
+"""
+
+from dataclasses import astuple, dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """The lessons at a part of the run."""
+
+    at: float  # this part of the run, from 0 to 1
+    drills: float  # of the rows are bare equations
+    points: float  # of the other rows are masked from a point of the answer on
+    variety: float  # of the answers' wording, see `problems.problems`
+
+
+CURRICULUM = (
+    Lessons(0.00, drills=1.00, points=0.00, variety=0.0),
+    Lessons(0.04, drills=1.00, points=0.00, variety=0.0),
+    Lessons(0.05, drills=0.30, points=0.50, variety=0.0),
+    Lessons(0.30, drills=0.10, points=0.40, variety=0.0),
+    Lessons(0.60, drills=0.03, points=0.30, variety=1.0),
+    Lessons(1.00, drills=0.00, points=0.20, variety=1.0),
+)
+
+
+def lessons(at: float) -> Lessons:
+    """The lessons at a part of the run, on the straight line between the entries of the curriculum."""
+    known = np.array([astuple(each) for each in CURRICULUM]).T
+    return Lessons(at, *(float(np.interp(at, known[0], column)) for column in known[1:]))
