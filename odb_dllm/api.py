@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from odb_dllm.benchmarks import check_task, resolve
+from odb_dllm.generation import Generation, NonFiniteLogits
 from odb_dllm.models.loading import DiffusionModel
-from odb_dllm.sampler import Generation, NonFiniteLogits, Watcher
+from odb_dllm.sampler import Watcher
 from odb_dllm.scheduler import Request, run
 from odb_dllm.settings import Setting, get_setting
 

@@ -14,12 +14,13 @@ from typing import Any
 
 from odb_dllm.benchmarks import FAMILIES
 from odb_dllm.errors import InputError, nearest
-from odb_dllm.models.loading import parse_dtype
+from odb_dllm.models.loading import parse_dtype, parse_engine
 from odb_dllm.settings import CHOICES, Setting, get_setting
 
 OWN = (
     "pretrained", "model_path", "peft", "setting", "family", "dtype", "device", "batch_size", "max_batch_size",
-    "add_bos_token", "mc_num", "check_greedy", "statistics", "trust_remote_code",
+    "add_bos_token", "mc_num", "check_greedy", "statistics", "trust_remote_code", "tensor_parallel",
+    "engine",
 )  # fmt: skip
 SETTING_FIELDS = tuple(f.name for f in fields(Setting) if f.name not in ("name", "end_of_turn"))
 _INTEGERS = ("gen_length", "block_length", "steps", "window_size", "top_k", "seed")
@@ -42,6 +43,8 @@ class Arguments:
     mc_num: int = 128  # Monte-Carlo draws per likelihood
     check_greedy: bool = True  # whether a likelihood also tells if the continuation is the greedy one
     statistics: Path | None = None  # JSONL file of per-sample statistics
+    tensor_parallel: int = 1  # processes that share the model, each on a GPU of its own
+    engine: str = "auto"  # plain, fast, or auto: fast on CUDA
 
 
 def parse(given: Mapping[str, Any]) -> Arguments:
@@ -71,6 +74,8 @@ def parse(given: Mapping[str, Any]) -> Arguments:
         mc_num=_positive("mc_num", given.get("mc_num", 128)),
         check_greedy=_flag("check_greedy", given.get("check_greedy", True)),
         statistics=_file("statistics", given.get("statistics")),
+        tensor_parallel=_positive("tensor_parallel", given.get("tensor_parallel", 1)),
+        engine=parse_engine(given.get("engine") or "auto"),
     )
 
 
@@ -82,13 +87,16 @@ def setting_values(given: Mapping[str, Any]) -> dict[str, Any]:
 def fingerprint(arguments: Arguments, *, device: str, dtype: str, digest: str, version: str) -> str:
     """Return a hash of everything but the request that decides a text; batch size and statistics do not.
 
-    ``device`` is the kind of device: CPU and GPU round differently, and so do dtypes.
+    ``device`` is the kind of device: CPU and GPU round differently, and so do dtypes, engines and sums over several
+    processes.
     """
     decides = {
         "version": version,
         "model": digest,
         "device": device,
         "dtype": dtype,
+        "tensor_parallel": arguments.tensor_parallel,
+        "engine": arguments.engine,
         "peft": None if arguments.peft is None else folder_digest(arguments.peft),
         "add_bos_token": arguments.add_bos_token,
         "family": arguments.family,
@@ -187,7 +195,7 @@ def _device(value: Any) -> str | None:
     if re.fullmatch(r"cpu|cuda(:\d+)?", name):
         return name
     if re.fullmatch(r"(cuda:)?\d+(,\d+)+", name):
-        raise InputError(f"device {value!r} names several GPUs, and one model runs on one: give cuda:N.")
+        raise InputError(f"device {value!r} names several GPUs: give the first, and tensor_parallel=N to use N.")
     raise InputError(f"Unknown device {value!r}: {nearest(name, ['cpu', 'cuda', 'cuda:0'])}.")
 
 

@@ -5,6 +5,7 @@ the slots of their true positions. Tokens that are not stored go to the slots be
 attention reads one stretch of the cache and nothing is concatenated.
 """
 
+import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,14 +23,11 @@ LOGITS_BYTES = {"cpu": 16 * 2**20, "cuda": 256 * 2**20}
 
 
 class Pool:
-    """Static keys and values for several sequences, [layers, rows, kv_heads, slots, head] each."""
+    """Static keys and values for several sequences, [layers, rows, kv_heads, slots, head] each, finite throughout."""
 
-    def __init__(self, model: DiffusionModel, rows: int, slots: int) -> None:
-        layers, heads, width = model.kv_shape
-        # Zeros, not empty: a slot that is masked still takes part with weight 0, and 0 * NaN is NaN.
-        self.keys = torch.zeros(layers, rows, heads, slots, width, device=model.device, dtype=model.dtype)
-        self.values = torch.zeros_like(self.keys)
-        self._free = list(range(rows))[::-1]
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        self.keys, self.values = keys, values
+        self._free = list(range(keys.shape[1]))[::-1]
 
     @property
     def slots(self) -> int:
@@ -41,9 +39,13 @@ class Pool:
 
     def close(self, cache: "KVCache") -> None:
         """Take a row back, and clear it: what a failed sequence left there may not be finite."""
-        for part in (self.keys, self.values):
-            part[:, cache.row].zero_()
+        self.clear(cache.row)
         self._free.append(cache.row)
+
+    def clear(self, row: int) -> None:
+        """Zero a row."""
+        for part in (self.keys, self.values):
+            part[:, row].zero_()
 
 
 @dataclass(eq=False)
@@ -87,34 +89,43 @@ class CacheView:
 class Engine:
     """Runs forwards of one model. Not thread-safe."""
 
+    capture_seconds = 0.0  # spent so far on preparing kinds of forward when they were first asked for
+
     def __init__(self, model: DiffusionModel) -> None:
         self.model = model
         self._tempered = bool(getattr(model.network, "tempered", False))
 
     def pool(self, rows: int, slots: int) -> Pool:
         """Allocate caches for ``rows`` sequences that are answered together."""
-        return Pool(self.model, rows, slots)
+        return Pool(*empty(self.model, rows, slots))
 
     def open(self, slots: int) -> KVCache | None:
         """Allocate a cache for one sequence alone; None for 0 slots."""
         return self.pool(1, slots).open() if slots else None
 
+    def clock(self) -> float:
+        """Seconds, as time that is charged to generations passes: while a kind of forward is prepared, it stands."""
+        return time.perf_counter() - self.capture_seconds
+
     @torch.inference_mode()
     def answer(self, requests: Sequence[Asked]) -> list[Prediction]:
         """Answer requests of different sequences; one copy brings all predictions to the host."""
-        requests = [(cache if _uses_cache(forward) else None, forward) for cache, forward in requests]
+        requests = [(cache if uses_cache(forward) else None, forward) for cache, forward in requests]
         groups: dict[Hashable, list[int]] = {}
         for index, asked in enumerate(requests):
-            groups.setdefault(_kind(*asked), []).append(index)
+            groups.setdefault(self._kind(*asked), []).append(index)
         order = [index for group in groups.values() for index in group]
         packed = [self._batch([requests[index] for index in group]) for group in groups.values()]
-        host = torch.cat(packed, dim=1).cpu().numpy()
-        ends = np.cumsum([len(requests[index][1].targets) for index in order])
-        answers: list[Prediction | None] = [None] * len(requests)
-        for index, part in zip(order, np.split(host, ends[:-1], axis=1), strict=True):
-            log_confidence, score = part[1:3].copy().view(np.float64)
-            answers[index] = Prediction(part[0], log_confidence, part[3].astype(bool), score)
-        return [each for each in answers if each is not None]
+        made = predictions(torch.cat(packed, dim=1).cpu().numpy(), [requests[index][1] for index in order])
+        answers = dict(zip(order, made, strict=True))
+        return [answers[index] for index in range(len(requests))]
+
+    def _kind(self, cache: KVCache | None, forward: Forward) -> Hashable:
+        """What requests must have in common to be answered in one forward."""
+        assert cache is not None or not uses_cache(forward), "what is cached, or has branches, needs a cache"
+        guidance = None if forward.guidance is None else forward.guidance.scale
+        draw = forward.draw and (forward.draw.temperature > 0, forward.draw.top_p, forward.draw.top_k)
+        return id(cache and cache.pool), reads_cache(forward), guidance, forward.labels is None, draw, forward.score
 
     def _batch(self, asked: Sequence[Asked]) -> Tensor:
         """Answer requests of one kind in one forward: what ``_score`` gives for all of their targets."""
@@ -225,17 +236,33 @@ class Engine:
         return self._ints(at)
 
 
-def _uses_cache(forward: Forward) -> bool:
-    return bool(forward.sees) or forward.branch is not None or forward.store is not None
+def empty(model: DiffusionModel, rows: int, slots: int) -> tuple[Tensor, Tensor]:
+    """Keys and values for a pool."""
+    layers, heads, width = model.kv_shape
+    # Zeros, not empty: a slot that is masked still takes part with weight 0, and 0 * NaN is NaN.
+    keys = torch.zeros(layers, rows, heads, slots, width, device=model.device, dtype=model.dtype)
+    return keys, torch.zeros_like(keys)
 
 
-def _kind(cache: KVCache | None, forward: Forward) -> Hashable:
-    """What requests must have in common to be answered in one forward."""
-    assert cache is not None or not _uses_cache(forward), "what is cached, or has branches, needs a cache"
-    reads = bool(forward.sees) or forward.branch is not None
-    guidance = None if forward.guidance is None else forward.guidance.scale
-    draw = forward.draw and (forward.draw.temperature > 0, forward.draw.top_p, forward.draw.top_k)
-    return id(cache and cache.pool), reads, guidance, forward.labels is None, draw, forward.score
+def predictions(packed: Ints, forwards: Sequence[Forward]) -> list[Prediction]:
+    """What ``Engine._score`` gives, int64 [4, t], as a prediction for each of the forwards whose targets these are."""
+    made, first = [], 0
+    for forward in forwards:
+        part = packed[:, first : first + len(forward.targets)]
+        log_confidence, score = part[1:3].copy().view(np.float64)
+        made.append(Prediction(part[0], log_confidence, part[3].astype(bool), score))
+        first += len(forward.targets)
+    return made
+
+
+def reads_cache(forward: Forward) -> bool:
+    """Whether attention goes through a cache; else the fed tokens see each other alone, all of them."""
+    return bool(forward.sees) or forward.branch is not None
+
+
+def uses_cache(forward: Forward) -> bool:
+    """Whether a forward reads a cache or writes to it."""
+    return reads_cache(forward) or forward.store is not None
 
 
 def _visible(plans: Sequence["Placement"], sizes: Ints, width: int) -> Bools | None:
@@ -258,7 +285,29 @@ class Placement:
     written: Ints  # [w], indices of fed tokens
     stored: int
     read: int | None
-    visible: Bools | None  # [n, read]; None: everything
+    visible: Bools | None  # [n, read], or [1, read] where it is the same for all; None: everything
+
+
+def assign(forward: Forward, stored: int) -> tuple[Ints, Bools, int]:
+    """Slots for the fed tokens of a forward over a cache in which everything below ``stored`` may be in use.
+
+    Returns:
+        Slots int64 [n]: the true positions of what is stored, and those behind everything stored for the rest; which
+        tokens are stored, bool [n]; what ``stored`` is then.
+
+    Raises:
+        ValueError: several branches were to be stored.
+    """
+    first, last = forward.store or (0, 0)
+    kept = (forward.positions >= first) & (forward.positions < last)
+    stored = min(stored, forward.end)
+    if kept.any():
+        if forward.branch is not None:
+            raise ValueError("only a forward of a single branch can be stored")
+        stored = max(stored, int(forward.positions[kept].max()) + 1)
+    at = forward.positions.copy()
+    at[~kept] = stored + np.arange(len(forward) - kept.sum())
+    return at, kept, stored
 
 
 def place(forward: Forward, stored: int, slots: int) -> Placement:
@@ -268,26 +317,17 @@ def place(forward: Forward, stored: int, slots: int) -> Placement:
         ValueError: the cache has too few slots, or several branches were to be stored.
     """
     n = len(forward)
-    first, last = forward.store or (0, 0)
-    kept = (forward.positions >= first) & (forward.positions < last)
-    if kept.any() and forward.branch is not None:
-        raise ValueError("only a forward of a single branch can be stored")
-    stored = min(stored, forward.end)
-    if kept.any():
-        stored = max(stored, int(forward.positions[kept].max()) + 1)
-    if not forward.sees and forward.branch is None:  # it sees itself alone: no need to read the cache
-        return Placement(forward.positions[kept], np.flatnonzero(kept), stored, None, None)
+    at, kept, stored = assign(forward, stored)
+    if not reads_cache(forward):  # it sees itself alone: no need to read the cache
+        return Placement(at[kept], np.flatnonzero(kept), stored, None, None)
 
-    at = forward.positions.copy()
-    at[~kept] = stored + np.arange(n - kept.sum())
     read = int(max(at.max() + 1, max((last for _, last in forward.sees), default=0)))
     if read > slots:
         raise ValueError(f"a cache of {slots} slots cannot hold {read}")
     seen = np.zeros(read, bool)
     for first, last in forward.sees:
         seen[first:last] = True
-    visible: Bools | None = np.repeat(seen[None], n, axis=0)
-    assert visible is not None
+    visible = seen[None] if forward.branch is None else np.repeat(seen[None], n, axis=0)
     visible[:, at] = True if forward.branch is None else sees_fed(forward)
     return Placement(at, np.arange(n), stored, read, None if visible.all() else visible)
 
@@ -312,7 +352,7 @@ def target_rows(forward: Forward, shift: int) -> Ints:
     fed = branch * width + forward.positions
     wanted = forward.targets[:, 0] * width + np.maximum(forward.targets[:, 1] - shift, 0)
     order = np.argsort(fed, kind="stable")
-    rows = order[np.searchsorted(fed, wanted, sorter=order).clip(max=max(len(order) - 1, 0))]
+    rows = order[np.minimum(np.searchsorted(fed, wanted, sorter=order), max(len(order) - 1, 0))]
     if not (fed[rows] == wanted).all():
         raise ValueError("a target's position was not fed")
     return rows

@@ -10,10 +10,12 @@ import numpy as np
 
 from odb_dllm.contract import Forward, Ints
 from odb_dllm.engine import Engine
+from odb_dllm.generation import NonFiniteLogits
 from odb_dllm.models.loading import DiffusionModel
-from odb_dllm.sampler import NonFiniteLogits, sample
+from odb_dllm.sampler import sample
 from odb_dllm.settings import Setting
 from odb_dllm.stopping import StopRule
+from odb_dllm.tensor_parallel.leader import engine_of
 
 BATCH = 16  # draws over which k is spread evenly
 
@@ -42,7 +44,7 @@ def log_likelihood(
     Raises:
         NonFiniteLogits: logits are NaN or infinite.
     """
-    engine = Engine(model)
+    engine = engine_of(model)
     tokens = np.concatenate([np.asarray(context, np.int64), np.asarray(continuation, np.int64)])
     start, length = len(context), len(continuation)
     drawn = np.concatenate(list(_draws(length, mc_num, np.random.default_rng(seed))))

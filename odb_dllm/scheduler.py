@@ -1,10 +1,9 @@
 """Runs many generations on one engine: admits them, groups what they ask for, shares out the time."""
 
 import logging
-import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -12,10 +11,12 @@ import torch
 from odb_dllm.contract import Forward, Prediction
 from odb_dllm.engine import Engine, KVCache, Pool
 from odb_dllm.errors import InputError
+from odb_dllm.generation import Generation, NonFiniteLogits
 from odb_dllm.models.loading import DiffusionModel
-from odb_dllm.sampler import Generation, NonFiniteLogits, Watcher, capacity, sample
+from odb_dllm.sampler import Watcher, capacity, sample
 from odb_dllm.settings import Setting
 from odb_dllm.stopping import StopRule
+from odb_dllm.tensor_parallel.leader import engine_of
 
 logger = logging.getLogger(__name__)
 Result = Generation | NonFiniteLogits
@@ -39,8 +40,8 @@ class _Running:
     forward: Forward  # what it waits for
     cache: KVCache | None
     admitted: float
-    refresh_seconds: float = 0.0
-    step_seconds: float = 0.0
+    seconds: list[float] = field(default_factory=list)  # its share of each forward's
+    batches: list[int] = field(default_factory=list)  # sequences that shared each forward
 
 
 def check(model: DiffusionModel, requests: Iterable[Request]) -> None:
@@ -83,7 +84,7 @@ def run(
     """
     requests = list(requests)
     check(model, requests)
-    engine = Engine(model)
+    engine = engine_of(model)
     waiting = deque(enumerate(requests))
     while waiting:
         try:
@@ -119,7 +120,7 @@ def _round(engine: Engine, running: list[_Running]) -> list[tuple[int, Result]]:
     refreshing = [each for each in running if each.forward.kind == "refresh"]
     stepping = [each for each in running if each.forward.kind == "step"]
     group = max(refreshing, stepping, key=len)
-    results = [(each, _advance(each, made)) for each, made in zip(group, _answer(engine, group), strict=True)]
+    results = [(each, _advance(engine, each, made)) for each, made in zip(group, _answer(engine, group), strict=True)]
     for each, result in results:
         if result is not None:
             running.remove(each)
@@ -128,12 +129,13 @@ def _round(engine: Engine, running: list[_Running]) -> list[tuple[int, Result]]:
     return [(each.index, result) for each, result in results if result is not None]
 
 
-def _advance(each: _Running, prediction: Prediction) -> Result | None:
+def _advance(engine: Engine, each: _Running, prediction: Prediction) -> Result | None:
     """Let a sampler go on to its next forward; its result where it is at its end."""
     try:
         each.forward = each.sampler.send(prediction)
     except StopIteration as finished:
-        return _timed(finished.value, each)
+        latency = engine.clock() - each.admitted
+        return replace(finished.value, latency=latency, forward_seconds=each.seconds, batches=each.batches)
     except NonFiniteLogits as error:
         return NonFiniteLogits(f"Request {each.index}: {error}")
     return None
@@ -152,7 +154,7 @@ def _fewer(count: int, model: DiffusionModel) -> int:
 
 
 def _admit(engine: Engine, index: int, request: Request, pool: Pool | None, watch: Watcher | None) -> _Running:
-    admitted = time.perf_counter()
+    admitted = engine.clock()
     prompt = np.asarray(request.prompt, np.int64)
     sampler = sample(
         prompt,
@@ -169,24 +171,11 @@ def _admit(engine: Engine, index: int, request: Request, pool: Pool | None, watc
 
 def _answer(engine: Engine, group: list[_Running]) -> list[Prediction]:
     """Answer what a group waits for, and charge each its share of the time by the tokens it fed."""
-    started = time.perf_counter()
+    started = engine.clock()  # capturing a graph is no generation's time
     predictions = engine.answer([(each.cache, each.forward) for each in group])
-    spent = time.perf_counter() - started  # synchronised: the predictions are on the host
+    spent = engine.clock() - started  # synchronised: the predictions are on the host
     fed = sum(len(each.forward) for each in group)
     for each in group:
-        share = spent * len(each.forward) / fed
-        if each.forward.kind == "refresh":
-            each.refresh_seconds += share
-        else:
-            each.step_seconds += share
+        each.seconds.append(spent * len(each.forward) / fed)
+        each.batches.append(len(group))
     return predictions
-
-
-def _timed(generation: Generation, ran: _Running) -> Generation:
-    return replace(
-        generation,
-        latency=time.perf_counter() - ran.admitted,
-        seconds=ran.refresh_seconds + ran.step_seconds,
-        refresh_seconds=ran.refresh_seconds,
-        step_seconds=ran.step_seconds,
-    )

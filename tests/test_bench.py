@@ -71,11 +71,14 @@ def test_a_schedule_is_run_again(tiny: DiffusionModel, tmp_path: Path) -> None:
 
 def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "bench.json"
-    assert bench.main(["--device", "cpu", "--settings", "jump-share", "--out", str(path)]) == 0
+    words = ["--device", "cpu", "--settings", "jump-share", "--engine", "fast", "--out", str(path)]
+    assert bench.main(words) == 0
     said, written = capsys.readouterr().out, json.loads(path.read_text())
     assert "step (jump-share)" in said
     assert {run["answer"] for run in written["generations"]} == {"fills", "ends"}
     assert written["machine"]["copy_bytes_per_second"] > 0
+    assert written["first_token_seconds"] > written["ready_seconds"] > 0  # a process begins before it loads a model
+    assert (written["engine"], written["capture_seconds"]) == ("fast", 0.0)  # as there are no graphs on the CPU
     assert all(each["seconds"] > 0 for each in written["forwards"])
 
 

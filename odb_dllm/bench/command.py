@@ -3,7 +3,7 @@
 import argparse
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--settings", default=",".join(SETTINGS), metavar="<a,b>", help=f"default: {','.join(SETTINGS)}"
     )
+    parser.add_argument("--engine", default="auto", metavar="<name>", help="plain, fast or auto: fast on CUDA (auto)")
     parser.add_argument("--replay", metavar="<schedule.json>", help="time a recorded schedule of forwards instead")
+    parser.add_argument(
+        "--tensor_parallel", type=int, default=1, metavar="<N>", help="compare forwards on one process and on N instead"
+    )
     parser.add_argument("--out", metavar="<file.json>", help="also write all figures there")
 
 
@@ -53,13 +57,16 @@ def main(words: list[str]) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Run the benchmark; the exit code."""
-    from odb_dllm.bench.expand import LLADA_8B, expand
-    from odb_dllm.bench.generations import read_schedule
-    from odb_dllm.models.loading import load_model, parse_device, parse_dtype
+    from odb_dllm.bench.expand import load_embedded
+    from odb_dllm.bench.generations import lengthened, read_schedule, time_first_token
+    from odb_dllm.models.loading import parse_device, parse_dtype, parse_engine
     from odb_dllm.settings import get_setting
 
     started = time.perf_counter()
     names = [get_setting(name.strip()).name for name in args.settings.split(",") if name.strip()]
+    if not names:
+        raise InputError("--settings names no setting: give one or more, with commas between them.")
+    engine = parse_engine(args.engine)
     device, dtype = parse_device(args.device), parse_dtype(args.dtype)
     schedule = read_schedule(args.replay) if args.replay else None
     out = Path(args.out) if args.out else None
@@ -68,19 +75,30 @@ def run(args: argparse.Namespace) -> int:
     shape = args.shape or ("8b" if device.type == "cuda" else "tiny")
     if args.dense and shape == "tiny":
         raise InputError("--dense turns the residual stream of larger shapes: give --shape 8b with it.")
-    model = load_model("tiny", device="cpu" if shape == "8b" else device, dtype="float32" if shape == "8b" else dtype)
-    if shape == "8b":
-        wanted = dtype or parse_dtype("bfloat16")
-        model = expand(model, LLADA_8B, dense=args.dense, device=device, dtype=wanted)
+    if args.tensor_parallel != 1:
+        from odb_dllm.tensor_parallel.bench import compare
+
+        sizes = FULL if shape == "8b" else SMALL
+        _write(out, compare(shape, device, dtype, args.tensor_parallel, sizes))
+        return 0
+    model = replace(load_embedded(shape, device=device, dtype=dtype, dense=args.dense), engine=engine)
     ready = time.perf_counter() - started
     sizes = FULL if shape == "8b" else SMALL
-    print(f"{model.name}, {model.dtype} on {model.device}, ready after {ready:.1f} s", flush=True)
-    figures = {"shape": shape, "dense": args.dense, "ready_seconds": ready}
+    first = time_first_token(model, lengthened(model, QUESTION, sizes["prompt"]), names[0])
+    print(f"{model.name}, {model.dtype} on {model.device}, engine {engine}: ready after {ready:.1f} s,", end=" ")
+    print(f"first tokens {first:.1f} s after the process was started", flush=True)
+    figures = {"shape": shape, "dense": args.dense, "engine": engine, "ready_seconds": ready}
+    figures |= {"first_token_seconds": first}
     figures |= _replayed(model, schedule) if schedule else _measured(model, names, sizes, small=shape == "tiny")
+    print(f"graphs were captured in {model.capture_seconds:.1f} s, which are in no other figure but the first tokens'")
+    _write(out, figures | {"capture_seconds": model.capture_seconds})
+    return 0
+
+
+def _write(out: Path | None, figures: dict[str, Any]) -> None:
     if out:
         out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
         print(f"written to {out}")
-    return 0
 
 
 def _measured(model: Any, names: list[str], sizes: dict[str, Any], *, small: bool) -> dict[str, Any]:

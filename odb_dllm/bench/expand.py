@@ -15,7 +15,7 @@ from torch import Tensor
 
 from odb_dllm.errors import InputError
 from odb_dllm.models.llada import LLaDA, LLaDAConfig
-from odb_dllm.models.loading import DiffusionModel
+from odb_dllm.models.loading import DiffusionModel, load_model
 
 LLADA_8B: dict[str, Any] = {
     "d_model": 4096,
@@ -97,6 +97,16 @@ def expand(
         vocab_size=config.vocab_size,
         predictable=min(model.predictable, small.config.vocab_size),
     )
+
+
+def load_embedded(
+    shape: str, *, device: torch.device, dtype: torch.dtype | None, dense: bool = False
+) -> DiffusionModel:
+    """The embedded checkpoint as it is (``tiny``), or in an 8B model's shapes (``8b``, bfloat16 by default)."""
+    if shape == "tiny":
+        return load_model("tiny", device=device, dtype=dtype)
+    small = load_model("tiny", device="cpu", dtype="float32")
+    return expand(small, LLADA_8B, dense=dense, device=device, dtype=dtype or torch.bfloat16)
 
 
 class _Layer:

@@ -13,6 +13,7 @@ from odb_dllm.bench.machine import graphed, seconds
 from odb_dllm.contract import Bools, Forward, Ints
 from odb_dllm.engine import Engine, KVCache
 from odb_dllm.models.loading import DiffusionModel
+from odb_dllm.tensor_parallel.leader import engine_of
 
 BLOCK = 32
 STEPS = {BLOCK: "plain", 4 * BLOCK: "accept-jump", BLOCK + 7 * 17: "jump-share"}  # by tokens fed
@@ -134,7 +135,7 @@ def measure_forwards(
     tell: Callable[[Timing], None] = lambda timing: None,
 ) -> list[Timing]:
     """Time steps, {tokens: caches}, and refreshes of so many tokens."""
-    engine, timings = Engine(model), []
+    engine, timings = engine_of(model), []
     wanted = [step(model, tokens, cache) for tokens, caches in steps.items() for cache in caches]
     for forward, slots in [*wanted, *(refresh(model, tokens) for tokens in refreshes)]:
         timings.append(time_forward(engine, forward, slots, repeats=repeats))

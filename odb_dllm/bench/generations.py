@@ -1,7 +1,6 @@
 """Whole generations at batch 1, and schedules of forwards as they were recorded."""
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +8,15 @@ from pathlib import Path
 import torch
 
 from odb_dllm.bench.forwards import BLOCK, Timing, refresh, step, time_forward
+from odb_dllm.bench.machine import process_seconds
 from odb_dllm.benchmarks import resolve
-from odb_dllm.engine import Engine
 from odb_dllm.errors import InputError
+from odb_dllm.generation import Generation
 from odb_dllm.models.loading import DiffusionModel
-from odb_dllm.sampler import Generation
 from odb_dllm.scheduler import Request, run
 from odb_dllm.settings import get_setting
 from odb_dllm.stopping import StopRule
+from odb_dllm.tensor_parallel.leader import engine_of
 
 LONGEST = 8192  # tokens of a schedule's forwards, and positions behind which they are
 _FED = {BLOCK, 4 * BLOCK, *range(BLOCK + 7, BLOCK + 7 * BLOCK + 1, 7)}  # by steps: a block, four, or one and branches
@@ -36,6 +36,7 @@ class Run:
     tokens: int  # decode length
     fed: tuple[int, ...]  # tokens of each forward
     peak_bytes: int | None  # of GPU memory
+    capture_seconds: float  # of graphs that it was the first to need; in none of the other figures
 
     @property
     def host(self) -> float:
@@ -51,9 +52,10 @@ def measure_run(model: DiffusionModel, prompt: Sequence[int], name: str, gen_len
     next(run(model, [Request(prompt, setting.override(gen_length=BLOCK, steps=BLOCK), stop)]))
     if model.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(model.device)
-    started = time.perf_counter()
+    clock, captured = engine_of(model).clock, model.capture_seconds
+    started = clock()
     ((_, made),) = run(model, [request])
-    taken = time.perf_counter() - started
+    taken = clock() - started
     if not isinstance(made, Generation):
         raise made
     return Run(
@@ -67,7 +69,16 @@ def measure_run(model: DiffusionModel, prompt: Sequence[int], name: str, gen_len
         made.decode_length,
         tuple(made.forward_lengths),
         torch.cuda.max_memory_allocated(model.device) if model.device.type == "cuda" else None,
+        model.capture_seconds - captured,
     )
+
+
+def time_first_token(model: DiffusionModel, prompt: Sequence[int], name: str) -> float:
+    """Seconds from the start of this process until a first generation has decided tokens."""
+    setting, stop = resolve(model, get_setting(name, gen_length=BLOCK))
+    seen: list[float] = []
+    next(run(model, [Request(prompt, setting, stop)], on_event=lambda _: seen.append(process_seconds())))
+    return seen[0]
 
 
 def lengthened(model: DiffusionModel, text: str, tokens: int) -> list[int]:
@@ -105,7 +116,7 @@ def read_schedule(path: str | Path) -> list[tuple[str, int, int]]:
 
 def replay(model: DiffusionModel, schedule: Sequence[tuple[str, int, int]]) -> list[Timing]:
     """A timing per forward of a schedule; equal forwards are timed once."""
-    engine, known = Engine(model), dict[tuple[str, int, int], Timing]()
+    engine, known = engine_of(model), dict[tuple[str, int, int], Timing]()
     for kind, tokens, cache in schedule:
         if (kind, tokens, cache) not in known:
             made = refresh(model, tokens) if kind == "refresh" else step(model, tokens, cache)

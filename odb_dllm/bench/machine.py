@@ -1,11 +1,15 @@
 """What a device can do: seconds of a call, bandwidth of a copy, rate of a matrix product."""
 
+import os
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+
+_IMPORTED = time.perf_counter()
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,15 @@ class Machine:
     def ridge(self) -> float:
         """FLOPs per byte at which a kernel is bound by both."""
         return self.flops_per_second / self.copy_bytes_per_second
+
+
+def process_seconds() -> float:
+    """Seconds since this process was started; since this module was imported where the system does not say."""
+    try:
+        started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])  # in ticks since the boot
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError):
+        return time.perf_counter() - _IMPORTED
 
 
 def synchronize(device: torch.device) -> None:

@@ -1,0 +1,157 @@
+"""What a certificate says: results as JSON and as a page of Markdown, and the verdict."""
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from odb_dllm.certify.divergence import MARGINS, Divergence
+from odb_dllm.generation import Generation
+from odb_dllm.kernels import available
+from odb_dllm.models.loading import DiffusionModel
+from odb_dllm.statistics import markdown
+from odb_dllm.version import __version__
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One prompt under one setting on both engines; pairs are (reference, fast)."""
+
+    setting: str
+    prompt: int  # its index
+    same: bool  # all tokens are
+    equal_share: float  # of the positions, those with the same token
+    nfe: tuple[int, int]
+    seconds: tuple[float, float]  # from admission to the last token, without capturing
+    divergence: Divergence | None
+
+    @classmethod
+    def of(
+        cls, setting: str, prompt: int, reference: Generation, fast: Generation, divergence: Divergence | None
+    ) -> "Comparison":
+        equal = sum(a == b for a, b in zip(reference.tokens, fast.tokens, strict=False))
+        return cls(
+            setting,
+            prompt,
+            reference.tokens == fast.tokens,
+            equal / max(len(reference.tokens), len(fast.tokens)),
+            (reference.nfe, fast.nfe),
+            (reference.latency, fast.latency),
+            divergence,
+        )
+
+
+@dataclass
+class Certificate:
+    """All comparisons of a run."""
+
+    machine: dict[str, Any]
+    gen_length: int
+    required: float
+    prompts: int
+    settings: int
+    results: list[Comparison] = field(default_factory=list)
+    capture_seconds: float = 0.0
+
+    @property
+    def agreement(self) -> float:
+        """Share of generations that are equal, token for token."""
+        return sum(each.same for each in self.results) / len(self.results)
+
+    @property
+    def passed(self) -> bool:
+        return self.complete and self.agreement >= self.required
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything was compared: an interrupt may have come before."""
+        return len(self.results) == self.prompts * self.settings
+
+    @property
+    def verdict(self) -> str:
+        """One line."""
+        same = sum(each.same for each in self.results)
+        word = "CERTIFIED" if self.passed else "NOT CERTIFIED" if self.complete else "INTERRUPTED"
+        return (
+            f"{word}: {same} of {len(self.results)} generations ({self.agreement:.1%}) have the reference's tokens, "
+            f"{self.required:.1%} are required; {self.speedup:.2f} times as fast"
+        )
+
+    @property
+    def speedup(self) -> float:
+        reference, fast = (sum(each.seconds[i] for each in self.results) for i in range(2))
+        return reference / fast
+
+    def pace(self) -> str:
+        """What a progress bar says."""
+        return f"{self.agreement:.1%} equal, {self.speedup:.2f} times as fast"
+
+    def document(self) -> dict[str, Any]:
+        """All of it, as JSON takes it."""
+        return {
+            "verdict": self.verdict,
+            "passed": self.passed,
+            "agreement": self.agreement,
+            "speedup": self.speedup,
+            **{name: value for name, value in asdict(self).items() if name != "results"},
+            "margins": MARGINS,
+            "results": [asdict(each) for each in self.results],
+        }
+
+    def markdown(self) -> str:
+        """A page: machine, a table by setting, and one of the divergences."""
+        machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
+        parts = [f"# The fast engine against the plain one\n\n{self.verdict}\n\n{machine}"]
+        parts.append(
+            f"{self.prompts} prompts a setting, gen_length {self.gen_length}; seconds are a generation's mean, without "
+            f"the {self.capture_seconds:.1f} s that capturing graphs took once."
+        )
+        names = list(dict.fromkeys(each.setting for each in self.results))
+        heads = ["setting", "equal", "tokens equal", "NFE, plain", "NFE, fast", "s, plain", "s, fast", "speed-up"]
+        parts.append(markdown([heads, *(_line(name, self.results) for name in names)]))
+        if parted := [each for each in self.results if each.divergence]:
+            parts += [f"## Where the {len(parted)} others part", _divergences(parted)]
+            kinds = {each.divergence.kind for each in parted if each.divergence}
+            parts.append("\n".join(f"- {kind}: {said}" for kind, said in MARGINS.items() if kind in kinds))
+        return "\n\n".join(parts)
+
+
+def _line(setting: str, results: Sequence[Comparison]) -> list[str]:
+    own = [each for each in results if each.setting == setting]
+    nfe, seconds = ([sum(getattr(each, of)[i] for each in own) for i in range(2)] for of in ("nfe", "seconds"))
+    return [
+        setting,
+        f"{sum(each.same for each in own)} of {len(own)}",
+        f"{sum(each.equal_share for each in own) / len(own):.2%}",
+        *(f"{total / len(own):.1f}" for total in nfe),
+        *(f"{total / len(own):.3f}" for total in seconds),
+        f"{seconds[0] / seconds[1]:.2f}",
+    ]
+
+
+def _divergences(parted: Sequence[Comparison]) -> str:
+    lines = [["setting", "prompt", "forward", "position", "kind", "margin", "noise", "tokens", "confidences"]]
+    for each in parted:
+        if (d := each.divergence) is not None:
+            numbers = [str(each.prompt), str(d.forward), str(d.position), d.kind, f"{d.margin:.2g}", f"{d.noise:.2g}"]
+            pairs = ["{} / {}".format(*d.tokens), "{:.4f} / {:.4f}".format(*d.confidences)]
+            lines.append([each.setting, *numbers, *pairs])
+    return markdown(lines)
+
+
+def describe(model: DiffusionModel) -> dict[str, Any]:
+    """The model, the machine and the versions."""
+    cuda = model.device.type == "cuda"
+    return {
+        "model": model.name,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": torch.cuda.get_device_name(model.device) if cuda else "CPU",
+        "kernels": "Triton" if cuda and available()[0] else "plain torch",
+        "odb_dllm": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
