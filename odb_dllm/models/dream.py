@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odb_dllm.models.config import ModelConfig, read_config
-from odb_dllm.models.layers import LayerCache, RMSNorm, attention, rotary_table, swiglu
+from odb_dllm.models.layers import LayerCache, RMSNorm, Shards, attention, rotary_table, swiglu
 
 # Variants of the architecture that no published Dream uses: {config key: the value that is supported}.
 _FIXED = {"hidden_act": "silu", "rope_scaling": None, "use_sliding_window": False, "use_mrope": False}
@@ -106,6 +106,14 @@ class Dream(nn.Module):
     adds_bos = True  # prompts that are text begin with BOS
     end_of_turn = "<|im_end|>"  # of its chat template
     tokenizer_class = "Qwen2TokenizerFast"  # reads vocab.json and merges.txt; the published class is remote code
+    shards: ClassVar[Shards] = {
+        **dict.fromkeys(("gate_proj", "up_proj"), (0, "units")),
+        **dict.fromkeys(("k_proj", "v_proj"), (0, "kv_heads")),
+        "q_proj": (0, "heads"),
+        "o_proj": (1, "heads"),
+        "down_proj": (1, "units"),
+        "lm_head": (0, "vocabulary"),
+    }
 
     def __init__(self, config: DreamConfig) -> None:
         super().__init__()
@@ -138,5 +146,7 @@ class Dream(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the vocabulary logits [..., vocab_size] of hidden states [..., hidden_size], in the model's dtype."""
-        head: Any = self.model["embed_tokens"] if self.config.weight_tying else self.lm_head
-        return F.linear(hidden, head.weight)
+        if self.config.weight_tying:
+            embedding: Any = self.model["embed_tokens"]
+            return F.linear(hidden, embedding.weight)
+        return self.lm_head(hidden)

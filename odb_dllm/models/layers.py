@@ -1,10 +1,16 @@
 """Parts that every model family shares: RMSNorm, rotary positions, attention over a KV cache, SwiGLU."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+# How linear layers are cut for tensor parallelism: {end of a layer's name: (dimension of its weight, by what)}, with 0
+# for outputs and 1 for inputs. What is not named is whole on every rank.
+Axis = Literal["heads", "kv_heads", "units", "vocabulary"]
+Shards = Mapping[str, tuple[Literal[0, 1], Axis]]
 
 
 class LayerCache(Protocol):

@@ -5,14 +5,14 @@ Tensor names and config keys are those of the published checkpoints, so their sa
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odb_dllm.models.config import ModelConfig, read_config
-from odb_dllm.models.layers import LayerCache, RMSNorm, attention, rotary_table, swiglu
+from odb_dllm.models.layers import LayerCache, RMSNorm, Shards, attention, rotary_table, swiglu
 
 # Variants of the architecture that no published LLaDA uses: {config key: the value that is supported}.
 _FIXED = {
@@ -90,6 +90,14 @@ class LLaDA(nn.Module):
 
     shift = 0  # the prediction for position i is read at row i
     tempered = False  # the confidence of a drawn token is its probability in the plain softmax
+    shards: ClassVar[Shards] = {
+        **dict.fromkeys(("ff_proj", "up_proj"), (0, "units")),
+        **dict.fromkeys(("k_proj", "v_proj"), (0, "kv_heads")),
+        "q_proj": (0, "heads"),
+        "attn_out": (1, "heads"),
+        "ff_out": (1, "units"),
+        "transformer.ff_out": (0, "vocabulary"),
+    }
 
     def __init__(self, config: LLaDAConfig) -> None:
         super().__init__()
@@ -137,5 +145,6 @@ class LLaDA(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the vocabulary logits [..., vocab_size] of hidden states [..., d_model], in the model's dtype."""
-        head = self.parts["wte"] if self.config.weight_tying else self.parts["ff_out"]
-        return F.linear(hidden, head.weight)
+        if self.config.weight_tying:
+            return F.linear(hidden, self.parts["wte"].weight)
+        return self.parts["ff_out"](hidden)

@@ -6,18 +6,19 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
-from tqdm import tqdm
 
 from odb_dllm.errors import InputError, nearest
 from odb_dllm.models import family_class
-from odb_dllm.models.lora import merge_adapter, read_adapter
+from odb_dllm.models.weights import check_tensors, load_weights, weight_files
+from odb_dllm.tensor_parallel import sharding
+from odb_dllm.tensor_parallel.group import Group, check_machine
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,8 +36,8 @@ DTYPE_ALIASES = {
 }  # fmt: skip
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
-QUIET_BYTES = 256 * 2**20  # checkpoints below this load without a progress bar
 END_OF_TURN = "<|eot_id|>"
+ENGINES = ("auto", "plain", "fast")
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,26 @@ class DiffusionModel:
     vocab_size: int  # columns of the logits
     predictable: int  # ids from here on are in no tokenizer and are never predicted
     max_length: int  # prompt + response
+    group: Group | None = field(default=None, repr=False, compare=False)  # the followers, where several ranks share it
+    engine: str = "auto"  # one of ENGINES: what answers for it (odb_dllm.fast.make_engine)
+    fast_engine: Any = field(default=None, init=False, repr=False, compare=False)  # made at first use, and kept
 
     @property
     def kv_shape(self) -> tuple[int, int, int]:
-        """Layers, key-value heads and head width."""
+        """Layers, key-value heads (of this rank) and head width."""
         config = self.network.config
-        return config.n_layers, config.n_kv_heads, config.head
+        return config.n_layers, getattr(self.network, "kv_heads", config.n_kv_heads), config.head
+
+    @property
+    def capture_seconds(self) -> float:
+        """Seconds that its engine has spent on capturing graphs so far; they are part of no generation's time."""
+        engine = self.fast_engine if self.group is None else self.group.local.fast_engine
+        return 0.0 if engine is None else float(engine.capture_seconds)
+
+    def close(self) -> None:
+        """End the followers of a model that was loaded with ``tensor_parallel``; it cannot be used any more then."""
+        if self.group is not None:
+            self.group.close()
 
 
 def load_model(
@@ -77,6 +92,8 @@ def load_model(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     peft: str | os.PathLike[str] | None = None,
+    tensor_parallel: int = 1,
+    engine: str = "auto",
 ) -> DiffusionModel:
     """Load a masked-diffusion language model for ``generate``.
 
@@ -86,6 +103,9 @@ def load_model(
         dtype: float64, float32, float16 or bfloat16, by name or as torch.dtype; None is bfloat16 on CUDA and
             float32 on the CPU.
         peft: a folder with a LoRA adapter, which is merged into the weights.
+        tensor_parallel: processes that share the model, each on a GPU of its own from ``device`` on, or all on the
+            CPU. They end with the model (``DiffusionModel.close``) and with this process.
+        engine: ``plain``, ``fast`` or ``auto``, which is fast on CUDA; the model's ``engine`` may be changed later.
 
     Raises:
         InputError: one sentence on what is missing, corrupt or not supported.
@@ -93,13 +113,13 @@ def load_model(
     device_, dtype_ = parse_device(device), parse_dtype(dtype)
     if dtype_ is None:
         dtype_ = torch.bfloat16 if device_.type == "cuda" else torch.float32
+    check_machine(tensor_parallel, device_)
+    engine = parse_engine(engine)
     folder = find_folder(str(pretrained))
     config = read_config(folder)
-    with torch.device("meta"):
-        network = family_class(config.get("model_type")).from_config(config)
-    files = weight_files(folder)
-    check_tensors(network, files)
-    adapter = None if peft is None else read_adapter(network, Path(peft).expanduser())
+    network = blank_network(config)
+    sharding.check(network, tensor_parallel)
+    check_tensors(network, weight_files(folder))
     tokenizer = load_tokenizer(folder)
     limit = network.config.vocab_size
     entries = 0 if tokenizer is None else max(tokenizer.get_vocab().values(), default=-1) + 1
@@ -108,10 +128,7 @@ def load_model(
             f"The tokenizer in {folder} has {entries} entries, the model's vocabulary only {limit}: they do "
             "not belong together."
         )
-    load_weights(network, files, device_, dtype_)
-    if adapter is not None:
-        merge_adapter(network, adapter)
-    return DiffusionModel(
+    model = DiffusionModel(
         name=str(pretrained),
         path=folder,
         network=network.eval(),
@@ -123,7 +140,20 @@ def load_model(
         vocab_size=limit,
         predictable=limit if tokenizer is None else entries,
         max_length=network.config.max_sequence_length,
+        engine=engine,
     )
+    load = partial(load_weights, adapter=None if peft is None else Path(peft).expanduser())
+    if tensor_parallel == 1:
+        load(model, None)
+    else:
+        model.group = Group.start(model, tensor_parallel, load)
+    return model
+
+
+def blank_network(config: dict[str, Any]) -> Any:
+    """The network that a config.json describes, on the meta device: sizes without weights."""
+    with torch.device("meta"):
+        return family_class(config.get("model_type")).from_config(config)
 
 
 def parse_device(device: str | torch.device | None) -> torch.device:
@@ -152,6 +182,14 @@ def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     if name not in DTYPES:
         raise InputError(f"Unknown dtype {name!r}: {nearest(name, list(DTYPES))}.")
     return DTYPES[name]
+
+
+def parse_engine(engine: str) -> str:
+    """One of ``ENGINES`` in any case; ``InputError`` lists them."""
+    name = str(engine).lower()
+    if name not in ENGINES:
+        raise InputError(f"Unknown engine {engine!r}: {nearest(name, list(ENGINES))}.")
+    return name
 
 
 def find_folder(pretrained: str) -> Path:
@@ -195,82 +233,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise InputError(f"{path} must hold a JSON object, not {type(config).__name__}.")
     return config
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The checkpoint's safetensors files: one, or the shards that its index names."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-            raise InputError(f"{index} is not a readable index of shards: {error!r}.") from None
-        if not all(isinstance(name, str) and Path(name).name == name for name in names):
-            raise InputError(f"{index} names files outside its folder.")
-    else:
-        names = ["model.safetensors"]
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing and not index.is_file():
-        pickles = [p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")]
-        also = f" ({pickles[0]} is a pickle, which is never loaded)" if pickles else ""
-        raise InputError(f"There is no model.safetensors in {folder}{also}: only safetensors are accepted.")
-    if missing:
-        raise InputError(f"{len(missing)} of {len(names)} shards are missing in {folder}, among them {missing[0]}.")
-    return [folder / name for name in names]
-
-
-def _open(path: Path) -> Any:
-    try:
-        return safe_open(path, framework="pt", device="cpu")
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is no readable safetensors file (truncated or corrupt?): {error}.") from None
-
-
-def check_tensors(network: nn.Module, files: list[Path]) -> None:
-    """Compare names and shapes with the network's, from the headers alone."""
-    expected = {name: tuple(value.shape) for name, value in network.named_parameters()}
-    found: dict[str, tuple[int, ...]] = {}
-    for path in files:
-        with _open(path) as shard:
-            for name in shard.keys():  # noqa: SIM118 (not a dict)
-                view = shard.get_slice(name)
-                if not view.get_dtype().startswith(("F", "BF")):
-                    raise InputError(f"{path}: tensor {name} is {view.get_dtype()}, only float weights are supported.")
-                found[name] = tuple(view.get_shape())
-    where = f"The checkpoint in {files[0].parent}"
-    if missing := sorted(expected.keys() - found.keys()):
-        raise InputError(f"{where} lacks {len(missing)} of {len(expected)} tensors, among them {missing[0]}.")
-    if extra := sorted(found.keys() - expected.keys()):
-        raise InputError(f"{where} holds {len(extra)} tensors that its config.json has no place for: {extra[0]}.")
-    for name, shape in expected.items():
-        if found[name] != shape:
-            raise InputError(
-                f"{where} does not fit its config.json: tensor {name} has shape {list(found[name])} instead of "
-                f"{list(shape)}."
-            )
-
-
-def load_weights(network: nn.Module, files: list[Path], device: torch.device, dtype: torch.dtype) -> None:
-    """Give the network its weights, a tensor at a time: never more than one copy and one tensor in memory."""
-    total = sum(path.stat().st_size for path in files)
-    bar = tqdm(
-        total=total,
-        desc="Loading weights",
-        unit="B",
-        unit_scale=True,
-        unit_divisor=1024,
-        disable=total < QUIET_BYTES,
-    )
-    with bar:
-        for path in files:
-            with _open(path) as shard:
-                for name in shard.keys():  # noqa: SIM118
-                    tensor = shard.get_tensor(name)
-                    parent, _, leaf = name.rpartition(".")
-                    # A copy of its own: the file may change or vanish later.
-                    weight = tensor.to(device=device, dtype=dtype, copy=True)
-                    network.get_submodule(parent).register_parameter(leaf, nn.Parameter(weight, requires_grad=False))
-                    bar.update(tensor.nbytes)
 
 
 def load_tokenizer(folder: Path, add_bos: bool | None = None) -> "PreTrainedTokenizerBase | None":

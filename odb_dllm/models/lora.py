@@ -6,6 +6,7 @@ alpha / sqrt(r) for rank-stabilised adapters (arXiv 2106.09685, 2312.03732).
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from odb_dllm.errors import InputError
+from odb_dllm.tensor_parallel.sharding import Cut
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -86,6 +88,15 @@ def read_adapter(network: nn.Module, folder: Path) -> Adapter:
     if not pairs:
         raise InputError(f"The adapter in {folder} holds no tensors.")
     return Adapter(pairs, scale)
+
+
+def cut_adapter(adapter: Adapter, cuts: Mapping[str, Cut]) -> Adapter:
+    """The adapter for a rank's parts of the weights: products are cut by the rows of B or the columns of A."""
+    pairs = dict(adapter.pairs)
+    for module in pairs.keys() & cuts.keys():
+        cut, (a, b) = cuts[module], pairs[module]
+        pairs[module] = (a, cut.of("weight", b)) if cut.dim == 0 else (cut.of("weight", a), b)
+    return Adapter(pairs, adapter.scale)
 
 
 def merge_adapter(network: nn.Module, adapter: Adapter) -> None:
