@@ -3,8 +3,6 @@
 Four counts of tokens stand beside each other, since the papers do not say which they use: see ``docs/protocols.md``.
 """
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -13,7 +11,20 @@ from odb_dllm.protocols import Column, Protocol, ProtocolTask
 from odb_dllm.report.cells import CellResult
 from odb_dllm.report.paired import wilson
 from odb_dllm.report.published import published as record_of
-from odb_dllm.report.table import NONE, VANILLAS, Results, seconds, speedup
+from odb_dllm.report.table import (
+    NONE,
+    VANILLAS,
+    Results,
+    flag,
+    interval,
+    outside,
+    seconds,
+    size,
+    speedup,
+    text,
+    wall,
+    write_csv,
+)
 from odb_dllm.statistics import markdown
 
 COUNTS = ("text_tokens", "tokens", "non_eos_tokens", "canvas_tokens")
@@ -84,7 +95,7 @@ def _figures(
         second_accuracy=_ratio(sum(result.second.values()), len(result.second)),
         **{f"{count}_per_second": value for count, value in rates.items()},
         **{f"{count}_speedup": _ratio(value, slow[count]) for count, value in rates.items()},
-        latency_s=_ratio(seconds(result), _size(result)),
+        latency_s=_ratio(seconds(result), size(result.cell, wall(result))),
         speedup=speedup(vanilla, result),
         nfe=_ratio(sum(row.nfe for row in result.rows.values()), len(result.rows)),
         failures=len(result.failures),
@@ -96,11 +107,6 @@ def rate(result: CellResult, count: str) -> float | None:
     """Tokens by one of the ``COUNTS`` per second of wall time."""
     rows = result.rows.values()
     return _ratio(sum(getattr(row, count) for row in rows), sum(row.wall_seconds for row in rows))
-
-
-def _size(result: CellResult) -> int:
-    """The documents that a result's seconds are of."""
-    return sum(each.size for each in result.cell.strata) if result.cell.strata else len(result.rows)
 
 
 def _published(protocol: Protocol, task: ProtocolTask, length: int, column: Column) -> dict[str, Any]:
@@ -121,15 +127,15 @@ def _published(protocol: Protocol, task: ProtocolTask, length: int, column: Colu
 
 def to_csv(made: Sequence[Figures]) -> str:
     """Every figure, in full precision; empty where there is none."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [f.name for f in fields(Figures)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(each) for each in made)
-    return text.getvalue()
+    return write_csv([f.name for f in fields(Figures)], (asdict(each) for each in made))
 
 
 def to_markdown(protocol: Protocol, made: Sequence[Figures]) -> str:
-    """A line per task, length and kind of figure; ours first, the published one below."""
+    return markdown(to_rows(protocol, made))
+
+
+def to_rows(protocol: Protocol, made: Sequence[Figures]) -> list[list[str]]:
+    """A line per task, length and kind of figure, below their head; ours first, the published one below."""
     lines = [["task", "length", "figure", *(column.label for column in protocol.columns)]]
     for task in protocol.tasks:
         for length in protocol.lengths:
@@ -138,7 +144,7 @@ def to_markdown(protocol: Protocol, made: Sequence[Figures]) -> str:
                 cells = [write(each) for each in row]
                 if any(cell != NONE for cell in cells):
                     lines.append([task.name, str(length), name, *cells])
-    return markdown(lines)
+    return lines
 
 
 def _kinds(task: ProtocolTask) -> list[tuple[str, Callable[[Figures], str]]]:
@@ -146,8 +152,10 @@ def _kinds(task: ProtocolTask) -> list[tuple[str, Callable[[Figures], str]]]:
     first, *second = (metric.removesuffix(",none") for metric in task.metrics)
     return [
         (first, lambda each: _percent(each.accuracy)),
+        ("95 % interval", lambda each: interval(each.accuracy_low, each.accuracy_high)),
         *((name, lambda each: _percent(each.second_accuracy)) for name in second),
         ("accuracy, published", lambda each: _percent(each.published_accuracy)),
+        ("outside the interval", lambda each: flag(outside(each))),
         ("text_tokens/s", lambda each: _speed(each.text_tokens_per_second, each.text_tokens_speedup)),
         ("tokens/s", lambda each: _speed(each.tokens_per_second, each.tokens_speedup)),
         ("non_eos_tokens/s", lambda each: _speed(each.non_eos_tokens_per_second, each.non_eos_tokens_speedup)),
@@ -159,7 +167,7 @@ def _kinds(task: ProtocolTask) -> list[tuple[str, Callable[[Figures], str]]]:
 
 
 def _percent(value: float | None) -> str:
-    return NONE if value is None else f"{value:.1%}"
+    return text(value, ".1%")
 
 
 def _speed(value: float | None, over: float | None, digits: int = 1) -> str:

@@ -1,8 +1,8 @@
-"""Intervals and tests on right and wrong answers: Wilson's interval, differences on the same items, McNemar's test."""
+"""Wilson's interval; and of the same items, differences, McNemar's test, and the mean ratio of what they took."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import comb, sqrt
+from math import comb, cos, exp, inf, log, pi, sin, sqrt, tan
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -62,3 +62,49 @@ def difference(ours: Mapping[Item, bool], theirs: Mapping[Item, bool]) -> Differ
         high=min(1.0, centre + half),
         p=mcnemar(gained, lost),
     )
+
+
+@dataclass(frozen=True)
+class GeometricMean:
+    """Of the ratios of two settings, item by item."""
+
+    items: int
+    value: float
+    low: float  # of the 95 % interval
+    high: float
+
+
+def geometric_mean(ours: Mapping[Item, float], theirs: Mapping[Item, float]) -> GeometricMean | None:
+    """The geometric mean of ours / theirs over the items that both have above zero; None where there are none.
+
+    The interval is that of Student's t on the logarithms of the ratios; of a single item, it is everything.
+    """
+    logs = [log(ours[item] / theirs[item]) for item in ours.keys() & theirs.keys() if ours[item] > 0 < theirs[item]]
+    if not logs:
+        return None
+    count, mean = len(logs), sum(logs) / len(logs)
+    if count == 1:
+        return GeometricMean(1, exp(mean), 0.0, inf)
+    error = sqrt(sum((each - mean) ** 2 for each in logs) / (count - 1) / count)
+    half = student(count - 1) * error
+    return GeometricMean(count, exp(mean), exp(mean - half), exp(mean + half))
+
+
+def student(freedom: int, share: float = 0.95) -> float:
+    """What Student's t stays within, up or down, with this probability; ``freedom``: degrees of it, at least 1."""
+    low, high = 0.0, pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, freedom) < share else (low, middle)
+    return sqrt(freedom) * tan(low)
+
+
+def _within(angle: float, freedom: int) -> float:
+    """Probability that |t| < sqrt(freedom) tan(angle): Abramowitz and Stegun 26.7.3 and 26.7.4."""
+    odd = freedom % 2
+    term, total = (cos(angle) if odd else 1.0), 0.0
+    for i in range(odd, freedom - 1, 2):
+        total += term
+        term *= cos(angle) ** 2 * (i + 1) / (i + 2)
+    inside = sin(angle) * total
+    return (angle + inside) * 2 / pi if odd else inside

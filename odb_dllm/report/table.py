@@ -5,9 +5,9 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
-from odb_dllm.report.cells import SETTINGS, CellResult, Key
+from odb_dllm.report.cells import SETTINGS, Cell, CellResult, Key
 from odb_dllm.report.documents import Document
 from odb_dllm.report.paired import Difference, difference, wilson
 from odb_dllm.report.published import published
@@ -106,26 +106,72 @@ def _means(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
+def wall(result: CellResult) -> dict[Document, float]:
+    """Wall seconds of each document."""
+    return {document: row.wall_seconds for document, row in result.rows.items()}
+
+
 def seconds(result: CellResult) -> float:
-    """Wall time of generating all documents; of a subset, its mean times in each stratum for the whole of that."""
-    if not result.cell.strata:
-        return sum(row.wall_seconds for row in result.rows.values())
-    whole = 0.0
-    for stratum in result.cell.strata:
-        times = [result.rows[document].wall_seconds for document in stratum.asked if document in result.rows]
-        whole += stratum.size * sum(times) / max(1, len(times))
-    return whole
+    """Wall time of generating all documents."""
+    return whole(result.cell, wall(result))
+
+
+def whole(cell: Cell, values: Mapping[Document, float]) -> float:
+    """What documents add up to; of a subset, their means in each stratum for the whole of that."""
+    if not cell.strata:
+        return sum(values.values())
+    total = 0.0
+    for stratum in cell.strata:
+        known = [values[document] for document in stratum.asked if document in values]
+        total += stratum.size * sum(known) / max(1, len(known))
+    return total
+
+
+def size(cell: Cell, values: Mapping[Document, float]) -> int:
+    """The documents that ``whole`` is of."""
+    return sum(stratum.size for stratum in cell.strata) if cell.strata else len(values)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Of what two cells took."""
+
+    value: float
+    items: int  # documents that were compared
+    estimated: bool  # one of the two being a subset that stands for all documents
+
+
+def ratio(slow: Cell, above: Mapping[Document, float], fast: Cell, below: Mapping[Document, float]) -> Ratio | None:
+    """Ratio of the sums over the documents that both have; or of all, where one's subset stands for the other's."""
+    if (slow.strata or fast.strata) and size(slow, above) == size(fast, below):
+        value = _ratio(whole(slow, above), whole(fast, below))
+        return None if value is None else Ratio(value, min(len(above), len(below)), True)
+    common = above.keys() & below.keys()
+    value = _ratio(sum(above[each] for each in common), sum(below[each] for each in common))
+    return None if value is None else Ratio(value, len(common), False)
 
 
 def speedup(slow: CellResult | None, result: CellResult) -> float | None:
     """Ratio of total wall times; samples that failed in one count in neither."""
-    if slow is None:
-        return None
-    if slow.cell.strata or result.cell.strata:
-        return _ratio(seconds(slow), seconds(result))
-    common = slow.rows.keys() & result.rows.keys()
-    above, below = (sum(of.rows[document].wall_seconds for document in common) for of in (slow, result))
-    return _ratio(above, below)
+    made = None if slow is None else ratio(slow.cell, wall(slow), result.cell, wall(result))
+    return made.value if made else None
+
+
+class Measured(Protocol):
+    """What has an accuracy, its interval and a published one."""
+
+    @property
+    def accuracy_low(self) -> float | None: ...
+    @property
+    def accuracy_high(self) -> float | None: ...
+    @property
+    def published_accuracy(self) -> float | None: ...
+
+
+def outside(line: Measured) -> bool | None:
+    """Whether the interval of our accuracy excludes the published one; None where there are not both."""
+    low, high, theirs = line.accuracy_low, line.accuracy_high, line.published_accuracy
+    return None if low is None or high is None or theirs is None else not low <= theirs <= high
 
 
 def pairs(asked: Iterable[Key], results: Results, against: str = VANILLA) -> list[tuple[Key, Difference]]:
@@ -157,11 +203,16 @@ def disorder(task: str, results: Results) -> list[str]:
 
 def to_csv(lines: Sequence[Line]) -> str:
     """Every figure, in full precision; empty where there is none."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [f.name for f in fields(Line)], lineterminator="\n")
+    return write_csv([f.name for f in fields(Line)], (asdict(line) for line in lines))
+
+
+def write_csv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows below a head of their fields' names; empty where there is none."""
+    written = io.StringIO()
+    writer = csv.DictWriter(written, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(line) for line in lines)
-    return text.getvalue()
+    writer.writerows(rows)
+    return written.getvalue()
 
 
 def to_markdown(lines: Sequence[Line]) -> str:
@@ -177,49 +228,61 @@ def to_markdown(lines: Sequence[Line]) -> str:
         cells = [
             line.task,
             line.setting,
-            _text(line.n, "d"),
-            _text(line.accuracy, ".1%"),
-            f"{line.accuracy_low:.1%} – {line.accuracy_high:.1%}" if line.accuracy is not None else NONE,
-            _ratios(line.speedup_over_vanilla, line.speedup_over_fast_dllm),
-            _text(line.nfe, ".2f"),
-            _text(line.tokens_per_forward, ".2f"),
-            _text(line.predicted_length, ".1f"),
-            _text(line.effective_length, ".1f"),
-            estimated + _text(line.seconds, ".1f"),
+            text(line.n, "d"),
+            text(line.accuracy, ".1%"),
+            interval(line.accuracy_low, line.accuracy_high),
+            ratios(line.speedup_over_vanilla, line.speedup_over_fast_dllm),
+            text(line.nfe, ".2f"),
+            text(line.tokens_per_forward, ".2f"),
+            text(line.predicted_length, ".1f"),
+            text(line.effective_length, ".1f"),
+            estimated + text(line.seconds, ".1f"),
         ]
         if papers:
             theirs = line.published_speedup_over_vanilla, line.published_speedup_over_fast_dllm
-            cells += [_text(line.published_accuracy, ".2%"), _ratios(*theirs)]
+            cells += [text(line.published_accuracy, ".2%"), ratios(*theirs)]
         written.append(cells)
     return markdown([heads, *written])
 
 
 def pairs_to_markdown(made: Sequence[tuple[Key, Difference]]) -> str:
+    return markdown(pairs_to_rows(made))
+
+
+def pairs_to_rows(made: Sequence[tuple[Key, Difference]]) -> list[list[str]]:
     heads = ["task", "setting", "items", "difference", "95 % interval", "gained", "lost", "McNemar p"]
-    return markdown(
-        [
-            heads,
-            *(
-                [
-                    *key,
-                    str(each.items),
-                    f"{each.value:+.1%}",
-                    f"{each.low:+.1%} – {each.high:+.1%}",
-                    str(each.gained),
-                    str(each.lost),
-                    f"{each.p:.3g}",
-                ]
-                for key, each in made
-            ),
-        ]
-    )
+    return [
+        heads,
+        *(
+            [
+                *key,
+                str(each.items),
+                f"{each.value:+.1%}",
+                interval(each.low, each.high, "+.1%"),
+                str(each.gained),
+                str(each.lost),
+                f"{each.p:.3g}",
+            ]
+            for key, each in made
+        ),
+    ]
 
 
-def _text(value: float | None, form: str) -> str:
+def interval(low: float | None, high: float | None, form: str = ".1%") -> str:
+    return NONE if low is None or high is None else f"{low:{form}} – {high:{form}}"
+
+
+def flag(value: bool | None) -> str:
+    return NONE if value is None else ("yes" if value else "no")
+
+
+def text(value: float | None, form: str) -> str:
+    """A figure as people read it."""
     return NONE if value is None else format(value, form)
 
 
-def _ratios(*values: float | None) -> str:
+def ratios(*values: float | None) -> str:
+    """Ratios beside each other."""
     return " / ".join(NONE if value is None else f"{value:.2f}x" for value in values)
 
 

@@ -1,0 +1,134 @@
+"""A finished run of one task under one setting, as reports take it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from odb_dllm.counting import Shape, Work, pass_work
+from odb_dllm.report.cells import CellResult
+from odb_dllm.report.documents import Document
+from odb_dllm.settings import Setting, all_settings
+
+HELD = ("name", "gen_length", "block_length", "seed", "end_of_turn")  # not what tells one setting from another
+QUESTIONS = ("question", "problem", "input", "prompt", "text")  # what tasks call what they ask
+
+
+class Place(NamedTuple):
+    """What times depend on besides the setting: they compare between the same places alone."""
+
+    device: str  # the GPU's name, or cpu
+    batch_size: int
+    processes: int
+    more: str = ""  # whatever else the run was told, such as its engine
+
+    def __str__(self) -> str:
+        batch = f"batch {self.batch_size}" if self.batch_size > 1 else ""
+        processes = f"{self.processes} processes" if self.processes > 1 else ""
+        return ", ".join(filter(None, (self.device, batch, processes, self.more)))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One document's question and answer, from lm-eval's log."""
+
+    question: str
+    answer: str
+    hashes: tuple[str, str]  # of the document, and of the whole prompt
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished cell, and where it comes from."""
+
+    folder: Path  # of the cell; of lm-eval's results, the file
+    result: CellResult
+    manifest: Mapping[str, Any]
+    shape: Shape | None  # of the model; None where the run did not write it down
+    weights: str | None = None  # a digest of the checkpoint; None where the run did not write it down
+    shots: Mapping[str, int] = field(default_factory=dict)  # by leaf task
+    chat_template: bool | None = None  # whether prompts went through it; None where that is not known
+    protocol: str | None = None  # of another paper than ODB-dLLM's, that it was run by
+    logs: tuple[tuple[str, Path], ...] = ()  # lm-eval's logs of samples, each with its task; "" where its lines say it
+    more: str = ""  # of its place
+
+    @property
+    def setting(self) -> Mapping[str, Any]:
+        """The fields of the ``Setting``, as JSON gives them."""
+        found: Mapping[str, Any] = self.manifest.get("setting") or {}
+        return found
+
+    @property
+    def place(self) -> Place:
+        cell = self.result.cell
+        processes = 1 + max((row.rank for row in self.result.rows.values()), default=0)
+        return Place(cell.device, cell.batch_size, processes, self.more)
+
+    @property
+    def version(self) -> str | None:
+        """Of this package, that made it."""
+        return (self.manifest.get("versions") or {}).get("odb_dllm")
+
+    @cached_property
+    def samples(self) -> dict[Document, Sample]:
+        """What was asked and answered."""
+        found: dict[Document, Sample] = {}
+        for task, path in self.logs:
+            with path.open(encoding="utf-8") as file:
+                for values in map(json.loads, file):
+                    document = values.get("task", task), values["doc_id"]
+                    found.setdefault(document, _sample(values))
+        return found
+
+    @cached_property
+    def work(self) -> dict[Document, Work]:
+        """Counted operations and bytes of each document whose forwards were recorded; empty without the shape."""
+        if self.shape is None:
+            return {}
+        shape, cell = self.shape, self.result.cell
+
+        @lru_cache(maxsize=2**18)
+        def of(made: Any, sequences: int) -> Work:
+            return pass_work(shape, cell.dtype, made, cell.block_length, sequences)
+
+        found = {}
+        for document, trace in self.result.traces.items():
+            made = [of(each, sequences) for each, sequences in zip(trace.passes, trace.batches, strict=True)]
+            found[document] = Work(sum(each.flops for each in made), sum(each.bytes for each in made))
+        return found
+
+
+def described(setting: Mapping[str, Any]) -> str:
+    """A setting's name, and the fields in which it differs from the preset of that name."""
+    name = str(setting.get("name", "custom"))
+    return " ".join([name, *(f"{field}={value}" for field, value in changes(setting).items())])
+
+
+def changes(setting: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields in which a setting differs from the preset of its name; none where there is no such preset here."""
+    preset = all_settings().get(str(setting.get("name")))
+    if preset is None:
+        return {}
+    usual = {f.name: _plain(getattr(preset, f.name)) for f in fields(Setting) if f.name not in HELD}
+    return {name: setting[name] for name, value in usual.items() if name in setting and setting[name] != value}
+
+
+def _plain(value: Any) -> Any:
+    """A field as a manifest has it."""
+    return json.loads(json.dumps(getattr(value, "__name__", value) if callable(value) else value))
+
+
+def _sample(values: Mapping[str, Any]) -> Sample:
+    document = values.get("doc") or {}
+    known = (str(document[name]) for name in QUESTIONS if isinstance(document, dict) and document.get(name))
+    hashes = str(values.get("doc_hash", "")), str(values.get("prompt_hash", ""))
+    return Sample(next(known, ""), _first(values.get("resps", "")), hashes)
+
+
+def _first(answers: Any) -> str:
+    """The first text in lists of lists."""
+    while isinstance(answers, Sequence) and not isinstance(answers, str):
+        answers = answers[0] if answers else ""
+    return str(answers)

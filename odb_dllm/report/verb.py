@@ -1,0 +1,110 @@
+"""``odb-dllm report``: the tables, ladder and figures of any number of results; or two results against each other."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from odb_dllm.errors import InputError
+
+if TYPE_CHECKING:
+    from odb_dllm.report.figures import Drawn
+    from odb_dllm.report.runs import Run
+
+FIRST = 5  # changed samples that the terminal shows
+
+
+def add_verb(subparsers: Any) -> argparse.ArgumentParser:
+    """Add ``report``; everything else is imported when it runs."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "report",
+        help="Tables, ladder and figures of any number of results, or --compare two of them",
+        description=(
+            "Collect results of reproduce, sweep, and run --log_samples, also from other machines, into tables beside "
+            "the published figures, a ladder and figures: report.md, report.html, CSV, PNG and PDF. With --compare, "
+            "say what changed between two results, sample by sample: compare.md, compare.html, CSV."
+        ),
+    )
+    add = parser.add_argument
+    add("folders", nargs="*", metavar="DIR", help="Folders with results, at any depth")
+    add("--compare", nargs=2, metavar=("A", "B"), help="Two cells' folders, or folders with the same cells")
+    add("--out", metavar="<folder>", help="Where it goes (default: results/report, or results/compare)")
+    add("--bench", metavar="<file.json>", help="What bench --out wrote: its machine is the roofline's roof")
+    return parser
+
+
+def report(args: argparse.Namespace) -> int:
+    """Run the verb; the exit code. Raises ``InputError`` before anything is written."""
+    if bool(args.folders) == bool(args.compare):
+        raise InputError("Name the folders to report on, or two to --compare, such as: odb-dllm report results.")
+    for name in args.compare or args.folders:
+        if not Path(name).is_dir():
+            raise InputError(f"There is no folder {name}.")
+    if args.compare:
+        return _compare(args)
+    return write_report([Path(name) for name in args.folders], Path(args.out or "results/report"), _machine(args.bench))
+
+
+def write_report(folders: Sequence[Path], out: Path, machine: Mapping[str, Any] | None = None) -> int:
+    """Print the report on all results at or below the folders, and write it; the exit code.
+
+    ``machine``: that of ``bench --out``, whose limits are the roofline's roof. Raises ``InputError``.
+    """
+    from odb_dllm.report import writing
+    from odb_dllm.report.assemble import assemble
+
+    made = assemble(_found(folders))
+    writing.check_out(out)
+    title = "odb-dllm report"
+    print(writing.to_markdown(title, made.sections), flush=True)
+    return writing.write(out, "report", title, made.sections, made.files, _figures(made.runs, out, machine))
+
+
+def _found(folders: Sequence[Path]) -> "list[Run]":
+    """The runs at or below the folders; what is left out is said. Raises ``InputError`` where there is none."""
+    from odb_dllm.report.gather import collect
+
+    runs, left_out = collect(folders)
+    for sentence in left_out:
+        print(sentence, file=sys.stderr)
+    if not runs:
+        raise InputError(f"No finished results at or below {', '.join(map(str, folders))}.")
+    return runs
+
+
+def _figures(runs: Sequence["Run"], out: Path, machine: Mapping[str, Any] | None) -> "list[Drawn]":
+    """The figures, or a sentence on why there are none."""
+    from odb_dllm.report import figures
+
+    if not figures.available():
+        print("No figures are drawn, which takes matplotlib: pip install 'odb_dllm[plot]'.", file=sys.stderr)
+        return []
+    return figures.draw(runs, out / "figures", machine)
+
+
+def _machine(path: str | None) -> Mapping[str, Any] | None:
+    if path is None:
+        return None
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))["machine"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"--bench {path} is not what odb-dllm bench --out writes: it has no machine.") from error
+    return dict(found)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from odb_dllm.report import compare_page, writing
+    from odb_dllm.report.compare import compare, pairs, unpaired
+
+    a, b = map(Path, args.compare)
+    runs = (_found([a]), _found([b]))
+    paired = pairs(a, b, runs)
+    made, remarks = [compare(*pair) for pair in paired], unpaired(paired, runs)
+    out = Path(args.out or "results/compare")
+    writing.check_out(out)
+    title = f"A: {a}, B: {b}"
+    print(writing.to_markdown(title, compare_page.sections(made, remarks, FIRST)), flush=True)
+    files = {"compare.csv": compare_page.figures_csv(made), "changed.csv": compare_page.changes_csv(made)}
+    return writing.write(out, "compare", title, compare_page.sections(made, remarks), files, [])
