@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from odb_dllm import DiffusionModel, InputError, bench
+from odb_dllm import DiffusionModel, InputError, bench, generate
+from odb_dllm.bench.batches import measure_batch
 from odb_dllm.bench.forwards import STEPS, floor, refresh, step, time_forward
 from odb_dllm.bench.generations import lengthened, measure_run, read_schedule, replay
 from odb_dllm.engine import Engine
+from odb_dllm.traces import encode, make_trace
 
 
 @pytest.mark.parametrize("tokens", STEPS)
@@ -65,13 +67,35 @@ def test_a_schedule_is_run_again(tiny: DiffusionModel, tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(InputError, match=said):
             read_schedule(path)
-    with pytest.raises(InputError, match="cannot be read"):
-        read_schedule(tmp_path / "none.json")
+    for name in ("none.json", "none.traces.gz"):
+        with pytest.raises(InputError, match="cannot be read"):
+            read_schedule(tmp_path / name)
+
+
+def test_a_traced_sample_is_run_again(tiny: DiffusionModel, tmp_path: Path) -> None:
+    assert tiny.tokenizer is not None
+    prompt = tiny.tokenizer.encode("Question: what?\nAnswer:")
+    made = generate(tiny, prompt, setting="jump-share", gen_length=64, threshold=1.0)
+    path = tmp_path / "statistics_x.traces.gz"
+    path.write_bytes(encode(make_trace((None, None, 0, 0), made, prompt_tokens=len(prompt))))
+    timings = replay(tiny, read_schedule(path))
+    assert [t.tokens for t in timings] == made.forward_lengths
+    assert {t.kind for t in timings} == {"refresh", "step"}
+
+
+def test_a_batch_is_as_many_generations(tiny: DiffusionModel) -> None:
+    prompt = lengthened(tiny, "Question: what?\n", 30)
+    one, three = (measure_batch(tiny, prompt, "fast_dllm_baseline", 64, size) for size in (1, 3))
+    assert (one.size, three.size) == (1, 3)
+    assert three.tokens == 3 * one.tokens == 3 * 64
+    assert three.refreshes == 3 * one.refreshes == 6
+    assert 0 < three.refresh_seconds + three.step_seconds <= three.seconds
+    assert three.samples_per_second == 3 / three.seconds
 
 
 def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "bench.json"
-    words = ["--device", "cpu", "--settings", "jump-share", "--engine", "fast", "--out", str(path)]
+    words = ["--device", "cpu", "--settings", "jump-share", "--engine", "fast", "--batches", "1,2", "--out", str(path)]
     assert bench.main(words) == 0
     said, written = capsys.readouterr().out, json.loads(path.read_text())
     assert "step (jump-share)" in said
@@ -80,6 +104,8 @@ def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFix
     assert written["first_token_seconds"] > written["ready_seconds"] > 0  # a process begins before it loads a model
     assert (written["engine"], written["capture_seconds"]) == ("fast", 0.0)  # as there are no graphs on the CPU
     assert all(each["seconds"] > 0 for each in written["forwards"])
+    assert [each["size"] for each in written["batches"]] == [1, 2]
+    assert (tmp_path / "bench_roofline.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_bad_input_comes_before_any_measuring(tmp_path: Path) -> None:
@@ -88,6 +114,8 @@ def test_bad_input_comes_before_any_measuring(tmp_path: Path) -> None:
     for out in (tmp_path / "no" / "where.json", tmp_path):
         with pytest.raises(InputError, match="cannot be a file"):
             bench.main(["--device", "cpu", "--out", str(out)])
+    with pytest.raises(InputError, match="--batches takes whole numbers"):
+        bench.main(["--device", "cpu", "--batches", "1,x"])
     with pytest.raises(InputError, match="--shape 8b"):
         bench.main(["--device", "cpu", "--dense"])
 

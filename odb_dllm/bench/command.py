@@ -41,7 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--settings", default=",".join(SETTINGS), metavar="<a,b>", help=f"default: {','.join(SETTINGS)}"
     )
     parser.add_argument("--engine", default="auto", metavar="<name>", help="plain, fast or auto: fast on CUDA (auto)")
-    parser.add_argument("--replay", metavar="<schedule.json>", help="time a recorded schedule of forwards instead")
+    parser.add_argument(
+        "--batches", default="", metavar="<1,8>", help="also run so many generations together, such as 1,2,4,8,16,32"
+    )
+    parser.add_argument(
+        "--replay",
+        metavar="<file>",
+        help="time a recorded schedule of forwards instead: JSON, or the first sample of a file of traces",
+    )
     parser.add_argument(
         "--tensor_parallel", type=int, default=1, metavar="<N>", help="compare forwards on one process and on N instead"
     )
@@ -66,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     names = [get_setting(name.strip()).name for name in args.settings.split(",") if name.strip()]
     if not names:
         raise InputError("--settings names no setting: give one or more, with commas between them.")
+    together = _sizes(args.batches)
     engine = parse_engine(args.engine)
     device, dtype = parse_device(args.device), parse_dtype(args.dtype)
     schedule = read_schedule(args.replay) if args.replay else None
@@ -89,10 +97,21 @@ def run(args: argparse.Namespace) -> int:
     print(f"first tokens {first:.1f} s after the process was started", flush=True)
     figures = {"shape": shape, "dense": args.dense, "engine": engine, "ready_seconds": ready}
     figures |= {"first_token_seconds": first}
-    figures |= _replayed(model, schedule) if schedule else _measured(model, names, sizes, small=shape == "tiny")
+    if schedule:
+        figures |= _replayed(model, schedule)
+    else:
+        figures |= _measured(model, names, sizes, together, out, small=shape == "tiny")
     print(f"graphs were captured in {model.capture_seconds:.1f} s, which are in no other figure but the first tokens'")
     _write(out, figures | {"capture_seconds": model.capture_seconds})
     return 0
+
+
+def _sizes(words: str) -> list[int]:
+    """The batches that were asked for; raises ``InputError``."""
+    sizes = [word.strip() for word in words.split(",") if word.strip()]
+    if not all(size.isdecimal() and int(size) for size in sizes):
+        raise InputError(f"--batches takes whole numbers from 1 with commas between them, such as 1,8, not {words!r}.")
+    return [int(size) for size in sizes]
 
 
 def _write(out: Path | None, figures: dict[str, Any]) -> None:
@@ -101,8 +120,12 @@ def _write(out: Path | None, figures: dict[str, Any]) -> None:
         print(f"written to {out}")
 
 
-def _measured(model: Any, names: list[str], sizes: dict[str, Any], *, small: bool) -> dict[str, Any]:
-    from odb_dllm.bench.forwards import BLOCK, STEPS, floor, measure_forwards
+def _measured(
+    model: Any, names: list[str], sizes: dict[str, Any], together: list[int], out: Path | None, *, small: bool
+) -> dict[str, Any]:
+    from odb_dllm.bench import roofline, tables
+    from odb_dllm.bench.batches import measure_batch
+    from odb_dllm.bench.forwards import BLOCK, floor, measure_forwards
     from odb_dllm.bench.generations import lengthened, measure_run
     from odb_dllm.bench.machine import measure_machine
 
@@ -114,37 +137,23 @@ def _measured(model: Any, names: list[str], sizes: dict[str, Any], *, small: boo
     floors = {tokens: floor(model, tokens, min(tokens, BLOCK)) for tokens in sizes["floor"]}
     print(markdown([["tokens", *map(str, floors)], ["floor, ms", *(f"{1e3 * s:.2f}" for s in floors.values())]]))
     timings = measure_forwards(model, sizes["steps"], sizes["refreshes"])
-    lines = [["forward", "tokens", "cache", "ms", "floor, ms", "ratio"]]
-    for t in timings:
-        kind = t.kind if t.kind == "refresh" else f"{t.kind} ({STEPS[t.tokens]})"
-        times = [f"{1e3 * t.seconds:.2f}", f"{1e3 * t.floor:.2f}", f"{t.ratio:.2f}"]
-        lines.append([kind, str(t.tokens), str(t.cache), *times])
-    print("\n" + markdown(lines) + "\n", flush=True)
+    print("\n" + tables.forwards(timings) + "\n", flush=True)
     prompt = lengthened(model, QUESTION, sizes["prompt"])
-    runs = []
-    lines = [["setting", "answer", "s", "tokens/s", "NFE", "refreshes", "refresh, s", "step, s", "host", "peak, GiB"]]
-    for name in names:
-        for fills in (True, False):
-            made = measure_run(model, prompt, name, sizes["gen_length"], fills=fills)
-            runs.append(made)
-            peak = "-" if made.peak_bytes is None else f"{made.peak_bytes / 2**30:.2f}"
-            seconds = [
-                f"{made.refresh_seconds:.2f}",
-                f"{made.step_seconds:.2f}",
-                f"{made.host / made.seconds:.1%}",
-                peak,
-            ]
-            speed = f"{made.tokens / made.seconds:.1f}"
-            lines.append(
-                [name, made.answer, f"{made.seconds:.2f}", speed, str(made.nfe), str(made.refreshes), *seconds]
-            )
-    print(markdown(lines))
+    length = sizes["gen_length"]
+    runs = [measure_run(model, prompt, name, length, fills=fills) for name in names for fills in (True, False)]
+    print(tables.generations(runs, machine))
     print("tokens/s of a model in other shapes than its own is no model's speed: read milliseconds per forward above")
+    if out:
+        print(roofline.draw(runs, machine, out))
+    batches = [measure_batch(model, prompt, name, length, size) for name in names for size in together]
+    if batches:
+        print("\n" + tables.batches(batches))
     return {
         "machine": asdict(machine),
         "floor_seconds": floors,
         "forwards": [asdict(t) | {"ratio": t.ratio} for t in timings],
         "generations": [asdict(each) | {"host_seconds": each.host} for each in runs],
+        "batches": [asdict(each) for each in batches],
     }
 
 

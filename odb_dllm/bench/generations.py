@@ -10,6 +10,7 @@ import torch
 from odb_dllm.bench.forwards import BLOCK, Timing, refresh, step, time_forward
 from odb_dllm.bench.machine import process_seconds
 from odb_dllm.benchmarks import resolve
+from odb_dllm.counting import Shape, Work, pass_work
 from odb_dllm.errors import InputError
 from odb_dllm.generation import Generation
 from odb_dllm.models.loading import DiffusionModel
@@ -17,6 +18,7 @@ from odb_dllm.scheduler import Request, run
 from odb_dllm.settings import get_setting
 from odb_dllm.stopping import StopRule
 from odb_dllm.tensor_parallel.leader import engine_of
+from odb_dllm.traces import SUFFIX, read_traces
 
 LONGEST = 8192  # tokens of a schedule's forwards, and positions behind which they are
 _FED = {BLOCK, 4 * BLOCK, *range(BLOCK + 7, BLOCK + 7 * BLOCK + 1, 7)}  # by steps: a block, four, or one and branches
@@ -35,6 +37,8 @@ class Run:
     refreshes: int
     tokens: int  # decode length
     fed: tuple[int, ...]  # tokens of each forward
+    refresh_work: Work  # as counted, of all refreshes
+    step_work: Work
     peak_bytes: int | None  # of GPU memory
     capture_seconds: float  # of graphs that it was the first to need; in none of the other figures
 
@@ -68,9 +72,17 @@ def measure_run(model: DiffusionModel, prompt: Sequence[int], name: str, gen_len
         made.refreshes,
         made.decode_length,
         tuple(made.forward_lengths),
+        _work(model, made, "refresh"),
+        _work(model, made, "step"),
         torch.cuda.max_memory_allocated(model.device) if model.device.type == "cuda" else None,
         model.capture_seconds - captured,
     )
+
+
+def _work(model: DiffusionModel, made: Generation, kind: str) -> Work:
+    shape, dtype = Shape.of(model.network.config), str(model.dtype).removeprefix("torch.")
+    passes = (each for each in made.passes if each.kind == kind)
+    return sum((pass_work(shape, dtype, each, BLOCK) for each in passes), start=Work(0.0, 0.0))
 
 
 def time_first_token(model: DiffusionModel, prompt: Sequence[int], name: str) -> float:
@@ -91,9 +103,13 @@ def lengthened(model: DiffusionModel, text: str, tokens: int) -> list[int]:
 def read_schedule(path: str | Path) -> list[tuple[str, int, int]]:
     """(kind, tokens fed, cached positions seen) of each forward in a JSON file: a list of objects with these keys.
 
+    A file of traces (``statistics_*.traces.gz``, beside every run's statistics) gives those of its first sample.
+
     Raises:
         InputError: a file that is no such list.
     """
+    if str(path).endswith(SUFFIX):
+        return _checked(path, _recorded(path))
     try:
         listed = json.loads(Path(path).read_text(encoding="utf-8"))
         made = [(each["kind"], each["tokens"], each.get("cache", 0)) for each in listed]
@@ -101,6 +117,17 @@ def read_schedule(path: str | Path) -> list[tuple[str, int, int]]:
         raise InputError(f"The schedule {path} cannot be read: {error.strerror}.") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         made = []
+    return _checked(path, made)
+
+
+def _recorded(path: str | Path) -> list[tuple[str, int, int]]:
+    if not Path(path).is_file():
+        raise InputError(f"The traces {path} cannot be read: there is no such file.")
+    return [(each.kind, each.fed, each.cached) for trace in read_traces(path)[:1] for each in trace.passes]
+
+
+def _checked(path: str | Path, made: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+    """The schedule, if forwards of these sizes can be made up."""
     if not made:
         raise InputError(f'{path} is no schedule: [{{"kind": "refresh", "tokens": 2024}}, ...] is expected.')
     for kind, tokens, cache in made:
