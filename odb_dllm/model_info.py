@@ -8,6 +8,7 @@ import lm_eval
 import torch
 import transformers
 
+from odb_dllm.arguments import folder_digest
 from odb_dllm.counting import Shape
 from odb_dllm.settings import Setting
 from odb_dllm.statistics import UNFINISHED, table
@@ -36,6 +37,7 @@ def model_info(lm: "ODBDiffusionLM", given: Mapping[str, Any]) -> dict[str, Any]
         "engine": lm.arguments.engine,
         "capture_seconds": lm.model.capture_seconds if "model" in lm.__dict__ else 0.0,
         "shape": asdict(Shape.of(lm.config)),
+        "weights": folder_digest(lm.folder),
         "versions": {
             "odb_dllm": __version__,
             "torch": torch.__version__,

@@ -323,6 +323,7 @@ PRESETS: dict[str, Setting] = {
         Setting("prefix-cache", cache="prefix"),
         Setting("prefix-cache-parallel", cache="prefix", threshold=DEFAULT_THRESHOLD),
         Setting("dual-cache", cache="dual"),
+        Setting("dual-cache-parallel-exit", **_FAST, early_exit=True),
         Setting("streaming", cache="prefix", rule="dynamic", suffix="window", early_exit=True, stop="eos"),
         Setting("dream_baseline", order="whole", alg="entropy"),
     )

@@ -13,7 +13,6 @@ What everything that shows an answer while it is made needs: the chat in the ter
 Nothing here prints, and nothing knows of terminals or browsers.
 """
 
-import time
 from bisect import bisect_left
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
@@ -137,27 +136,28 @@ def stream(
 def _stream(
     model: DiffusionModel, prompt: Ints, setting: Setting, stop: StopRule, sequence: int
 ) -> Generator[Snapshot, None, None]:
-    resumed, seconds = time.perf_counter(), 0.0
+    engine = engine_of(model)
+    resumed, seconds = engine.clock(), 0.0
     events: list[Event] = []
     response = _Response(model, setting, len(prompt), stop)
     shift = model.network.shift
     sampler = sample(prompt, setting, stop, model.ids.mask, shift=shift, sequence=sequence, watch=events.append)
-    engine, cache, generation = engine_of(model), None, None
+    cache, generation = None, None
     try:
         cache = engine.open(capacity(setting, len(prompt), shift))
         forward = next(sampler)
         while generation is None:
-            asked, started = forward, time.perf_counter()
+            asked, started = forward, engine.clock()
             prediction = engine.answer([(cache, asked)])[0]
-            response.seconds.append(time.perf_counter() - started)
+            response.seconds.append(engine.clock() - started)
             try:
                 forward = sampler.send(prediction)
             except StopIteration as finished:
                 generation = finished.value
             response.take(asked, prediction, events.pop())
-            seconds += time.perf_counter() - resumed
+            seconds += engine.clock() - resumed
             yield response.snapshot(seconds, generation)
-            resumed = time.perf_counter()
+            resumed = engine.clock()
     except torch.OutOfMemoryError:
         raise InputError(f"Memory on {model.device} does not suffice: use a shorter prompt or gen_length.") from None
     finally:

@@ -61,8 +61,8 @@ def encode(trace: Trace) -> bytes:
 
 def read_traces(path: str | Path) -> list[Trace]:
     """Read back a file; what a killed run left of its last sample is left out, a file that is not there is empty."""
-    path = Path(path)
-    return [_decode(line) for line in _lines(path.read_bytes())] if path.is_file() else []
+    path, known = Path(path), dict[Pass, Pass]()  # a baseline's forwards hardly differ: each is kept once
+    return [_decode(line, known) for line in _lines(path.read_bytes())] if path.is_file() else []
 
 
 def _lines(data: bytes) -> Iterator[bytes]:
@@ -81,10 +81,13 @@ def _lines(data: bytes) -> Iterator[bytes]:
             data = data[following:] if following > 0 else b""
 
 
-def _decode(line: bytes) -> Trace:
+def _decode(line: bytes, kept: dict[Pass, Pass]) -> Trace:
     values = json.loads(line)
     numbers: Sequence[Sequence[int]] = [values[name] for name in _NUMBERS]
-    passes = tuple(Pass(_KINDS[letter], *row) for letter, *row in zip(values["kind"], *numbers, strict=True))  # type: ignore[arg-type]
-    known = {f.name: values[f.name] for f in fields(Trace) if f.name in values}
-    seconds = tuple(microseconds / 1e6 for microseconds in values["seconds"])
-    return Trace(**{**known, "passes": passes, "seconds": seconds, "batches": tuple(values["batches"])})
+    rows = zip(values["kind"], *numbers, strict=True)
+    passes = (Pass(_KINDS[letter], *row) for letter, *row in rows)  # type: ignore[arg-type]
+    columns = {f.name: values[f.name] for f in fields(Trace) if f.name in values}
+    columns["passes"] = tuple(kept.setdefault(each, each) for each in passes)
+    columns["seconds"] = tuple(microseconds / 1e6 for microseconds in values["seconds"])
+    columns["batches"] = tuple(values["batches"])
+    return Trace(**columns)

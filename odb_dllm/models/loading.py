@@ -65,7 +65,7 @@ class DiffusionModel:
     predictable: int  # ids from here on are in no tokenizer and are never predicted
     max_length: int  # prompt + response
     group: Group | None = field(default=None, repr=False, compare=False)  # the followers, where several ranks share it
-    engine: str = "auto"  # one of ENGINES: what answers for it (odb_dllm.fast.make_engine)
+    engine: str = "plain"  # one of ENGINES: what answers for it (odb_dllm.fast.make_engine)
     fast_engine: Any = field(default=None, init=False, repr=False, compare=False)  # made at first use, and kept
 
     @property
@@ -93,7 +93,7 @@ def load_model(
     dtype: str | torch.dtype | None = None,
     peft: str | os.PathLike[str] | None = None,
     tensor_parallel: int = 1,
-    engine: str = "auto",
+    engine: str = "plain",
 ) -> DiffusionModel:
     """Load a masked-diffusion language model for ``generate``.
 

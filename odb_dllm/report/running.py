@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from odb_dllm import tasks
-from odb_dllm.arguments import folder_digest
 from odb_dllm.errors import InputError
 from odb_dllm.report import cells, provenance, recovery
 from odb_dllm.report.cells import Cell, score_of, write_atomically
@@ -246,7 +245,6 @@ def _write(
     info = adapter.get_model_info()
     results["config"] = {"model": "odb_dllm", **info}
     about = info["odb_dllm"]
-    about["weights"] = folder_digest(adapter.folder)
     manifest = {
         "config": cell.config(),
         "setting": about["setting"],

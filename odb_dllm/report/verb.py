@@ -3,7 +3,8 @@
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from odb_dllm.report.figures import Drawn
     from odb_dllm.report.runs import Run
 
+TITLE = "odb-dllm report"
 FIRST = 5  # changed samples that the terminal shows
 
 
@@ -44,22 +46,33 @@ def report(args: argparse.Namespace) -> int:
             raise InputError(f"There is no folder {name}.")
     if args.compare:
         return _compare(args)
-    return write_report([Path(name) for name in args.folders], Path(args.out or "results/report"), _machine(args.bench))
+    folders, out = [Path(name) for name in args.folders], Path(args.out or "results/report")
+    return write_report(folders, out, _machine(args.bench), partial(print, flush=True))
 
 
-def write_report(folders: Sequence[Path], out: Path, machine: Mapping[str, Any] | None = None) -> int:
-    """Print the report on all results at or below the folders, and write it; the exit code.
+def write_report(
+    folders: Sequence[Path],
+    out: Path,
+    machine: Mapping[str, Any] | None = None,
+    show: Callable[[str], None] | None = None,
+) -> int:
+    """Write the report on all results at or below the folders; the exit code.
 
-    ``machine``: that of ``bench --out``, whose limits are the roofline's roof. Raises ``InputError``.
+    Args:
+        machine: that of ``bench --out``, whose limits are the roofline's roof.
+        show: gets the report as Markdown before it is written.
+
+    Raises:
+        InputError: there are no results, or some that one table cannot hold, or ``out`` cannot be written to.
     """
     from odb_dllm.report import writing
     from odb_dllm.report.assemble import assemble
 
     made = assemble(_found(folders))
     writing.check_out(out)
-    title = "odb-dllm report"
-    print(writing.to_markdown(title, made.sections), flush=True)
-    return writing.write(out, "report", title, made.sections, made.files, _figures(made.runs, out, machine))
+    if show is not None:
+        show(writing.to_markdown(TITLE, made.sections))
+    return writing.write(out, "report", TITLE, made.sections, made.files, _figures(made.runs, out, machine))
 
 
 def _found(folders: Sequence[Path]) -> "list[Run]":

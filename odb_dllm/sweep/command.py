@@ -10,6 +10,7 @@ from odb_dllm.errors import InputError
 from odb_dllm.report import command
 from odb_dllm.report.command import Plan
 from odb_dllm.report.recovery import only_one
+from odb_dllm.report.verb import write_report
 from odb_dllm.sweep import devices
 from odb_dllm.sweep.board import Board
 from odb_dllm.sweep.devices import Slot
@@ -91,12 +92,14 @@ def _announced(jobs: Sequence[Job], slots: Sequence[Slot], retry: bool) -> str:
 
 
 def finish(out: Path, plans: Sequence[Plan]) -> int:
-    """What a sweep ends in, also one that was interrupted: each model's table, written and printed; the exit code.
-
-    The report of all models belongs here, once there is one.
-    """
+    """What a sweep ends in, also one that was interrupted: each model's table, and the report on all; the exit code."""
     with only_one(out, LOCKED):  # of several shards the last one to end reads what all others wrote
-        return max(command.report_on(plan, {}) for plan in plans)
+        written = max(command.report_on(plan, {}) for plan in plans)
+        try:
+            return max(written, write_report([out], out / "report"))
+        except InputError as error:  # nothing is finished yet, or the folder holds results of another kind
+            print(f"No report was written: {error}", file=sys.stderr)
+            return written
 
 
 def _complain(jobs: Sequence[Job]) -> int:
