@@ -28,9 +28,8 @@ NO_TRITON = "triton is not installed" if Version("0") == TRITON else ""
 if not NO_TRITON and not INTERPRETED and not DEVICE.startswith("cuda"):
     NO_TRITON = "Triton's kernels need ODB_DLLM_TEST_DEVICE=cuda, or TRITON_INTERPRET=1"
 
-both = pytest.mark.parametrize(
-    "kernels", ["plain", pytest.param("fused", marks=pytest.mark.skipif(bool(NO_TRITON), reason=NO_TRITON))]
-)
+# Where this process has no use for Triton's, another one tests them in the interpreter (test_kernels.py).
+both = pytest.mark.parametrize("kernels", ["plain"] if NO_TRITON else ["plain", "fused"])
 each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 
 

@@ -95,12 +95,12 @@ def asked(count: int, tokens: int, cached: int, targets: int) -> Any:
 @pytest.mark.parametrize(
     ("count", "tokens", "cached", "targets", "shape"),
     [
-        (1, 32, 300, 5, Shape(1, 32, 512, 32)),
-        (1, 128, 1024, 100, Shape(1, 128, 1024, 128)),
-        (1, 151, 1025, 130, Shape(1, 160, 2048, 160)),
-        (1, 16, 0, 1, Shape(1, 32, 512, 32)),
-        (5, 32, 2000, 20, Shape(6, 32, 2048, 256)),
-        (8, 128, 2000, 100, Shape(8, 128, 2048, 1024)),
+        (1, 32, 300, 5, Shape(1, 32, 32)),
+        (1, 128, 1024, 100, Shape(1, 128, 128)),
+        (1, 151, 1025, 130, Shape(1, 160, 160)),
+        (1, 16, 0, 1, Shape(1, 32, 32)),
+        (5, 32, 2000, 20, Shape(6, 32, 192)),
+        (8, 128, 2000, 100, Shape(8, 128, 1024)),
     ],
 )
 def test_buckets_on_a_gpu(count: int, tokens: int, cached: int, targets: int, shape: Shape) -> None:
@@ -116,7 +116,6 @@ def test_a_bucket_holds_what_it_is_for() -> None:
             shape = grid.shape(asked(count, tokens, cached, targets))
             assert count <= shape.batch <= 2 * count
             assert tokens <= shape.width < tokens + grid.width
-            assert max(512, cached) <= shape.cached <= max(512, 2 * cached)
             assert shape.read >= count * targets
 
 
@@ -259,19 +258,19 @@ def test_release_gives_up_everything(model: DiffusionModel) -> None:
 
 def test_capturing_is_charged_to_no_generation(model: DiffusionModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A capture that takes its time, counted by the graphs' own clock."""
-    plain_run = Graphs.run
+    plain_prepare = Graphs.prepare
 
     def slow(self: Graphs, function: Any) -> Any:
         self.seconds += 1000.0
-        return plain_run(self, function)
+        return plain_prepare(self, function)
 
-    monkeypatch.setattr(Graphs, "run", slow)
+    monkeypatch.setattr(Graphs, "prepare", slow)
     setting, stop = resolve(model, get_setting("jump-share", gen_length=32, block_length=16))
     ((_, made),) = run(model, [Request([1, 2, 3], setting, stop)])
     assert isinstance(made, Generation)
     buckets = len(engine_of(model)._buckets)
     assert buckets > 0
-    assert model.capture_seconds == 1000.0 * buckets
+    assert model.capture_seconds == pytest.approx(1000.0 * buckets, rel=0.05)
     # No time has passed, so that the generation's clock stands far behind.
     assert made.latency < 0
     assert sum(made.forward_seconds) < 0

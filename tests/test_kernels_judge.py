@@ -50,6 +50,12 @@ def test_judge(kernels: str, dtype: torch.dtype, rows: int, columns: int) -> Non
 
 
 @both
+def test_a_part_of_wider_rows(kernels: str) -> None:
+    """As ranks join the columns of a vocabulary that does not divide."""
+    check(kernels, random(generator("wider"), 3, 4096 + 2)[:, :4096], mask=0, vocabulary=4096)
+
+
+@both
 def test_of_equal_logits_the_lowest_id(kernels: str) -> None:
     logits = random(generator("ties"), 6, COLUMNS, dtype=torch.bfloat16)
     places = [[5, 6], [5, 19_999], [8191, 8192], [100, 9000, 16_500], [9000, 9001, 18_000], [3, 4, 5]]

@@ -60,12 +60,13 @@ def graphed(call: Callable[[], object], device: torch.device) -> Callable[[], ob
     if device.type != "cuda":
         return call
     side = torch.cuda.Stream(device)
+    side.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(side):
         for _ in range(3):
             call()
     synchronize(device)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.device(device), torch.cuda.graph(graph, stream=side):
         call()
     return graph.replay
 

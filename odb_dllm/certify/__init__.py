@@ -5,16 +5,26 @@ from typing import Any
 
 PROMPTS, GEN_LENGTH, REQUIRED = 20, 256, 0.98
 SETTINGS = ("llada_baseline", "fast_dllm_baseline", "alp", "accept-jump", "jump-share")
+DOES = (
+    "Answers prompts with the plain eager engine and with the fast one under each setting: how many generations have "
+    "the same tokens, where the others part and by how little, forwards and time."
+)
 
 
 def add_verb(subparsers: Any) -> argparse.ArgumentParser:
     """Add the verb to the command's parser."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
-        "certify",
-        help="Compare the fast engine's tokens with the plain one's on this machine",
-        description="Answers prompts with the plain eager engine and with the fast one under each setting: how many "
-        "generations have the same tokens, where the others part and by how little, forwards and time.",
+        "certify", help="Compare the fast engine's tokens with the plain one's on this machine", description=DOES
     )
+    return _with_flags(parser)
+
+
+def main(words: list[str]) -> int:
+    """The verb by itself: the command's own parser is made from lm-eval's, which need not be installed."""
+    return run(_with_flags(argparse.ArgumentParser(prog="odb-dllm certify", description=DOES)).parse_args(words))
+
+
+def _with_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--model", default="tiny", metavar="<name>", help="Folder, hub id or tiny (default: tiny)")
     add("--peft", metavar="<folder>", help="A LoRA adapter, merged into the weights")

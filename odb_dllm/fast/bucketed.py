@@ -15,6 +15,7 @@ from odb_dllm.kernels import RANGES, View, attend
 
 WIDEST = 256  # tokens of one sequence: longer forwards are bound by arithmetic, and exact sizes are better
 MOST = 1024  # tokens of a batch: beyond, launches cost little beside the arithmetic and nothing is captured
+CACHED = 512  # slots: attention shares out the keys of this many, or of any more, in the same way
 ALIGNED = 32  # numbers: parts of the packed buffer begin at multiples of 128 bytes
 Asked = tuple[KVCache, Forward]
 
@@ -24,7 +25,6 @@ class Shape(NamedTuple):
 
     batch: int  # sequences
     width: int  # fed tokens of each
-    cached: int  # cached slots that a sequence sees
     read: int  # predictions of all sequences
 
     @property
@@ -42,13 +42,11 @@ class Grid(NamedTuple):
     def shape(self, asked: Sequence[Asked]) -> Shape:
         """The bucket of requests that are answered together."""
         batch, width = _up_batch(len(asked)), _up(max(len(forward) for _, forward in asked), self.width)
-        cached = max(sum(last - first for first, last in forward.sees) for _, forward in asked)
         read, most = sum(len(forward.targets) for _, forward in asked), batch * width
-        read = most if read <= most <= self.free else _up(read, self.read)
-        return Shape(batch, width, max(512, 1 << (cached - 1).bit_length()), read)
+        return Shape(batch, width, most if read <= most <= self.free else _up(read, self.read))
 
 
-GRIDS = {"cuda": Grid(32, 160, 256), "cpu": Grid(8, 0, 8)}
+GRIDS = {"cuda": Grid(32, 256, 256), "cpu": Grid(8, 0, 8)}
 
 
 def _up(count: int, grain: int) -> int:
@@ -110,12 +108,13 @@ class Bucket:
             fed=on_device["slots"],
             branch=on_device["branch"],
             shared=on_device["shared"],
-            max_cached=shape.cached,
+            max_cached=CACHED,
         )
         if score is None:
             width = network.norm.weight.shape[0]
             self.hidden = torch.zeros(shape.read, width, device=device, dtype=keys.dtype)
         self._answer = torch.zeros(4, shape.read, dtype=torch.int64, pin_memory=device.type == "cuda")
+        self._prepared = False
         self._replay: Callable[[], object] | None = None
 
     def pack(self, asked: Sequence[Asked], shift: int) -> None:
@@ -142,12 +141,10 @@ class Bucket:
 
     def run(self) -> None:
         """Run the forward over what is packed."""
-        if self._replay is not None:
-            self._replay()
-        elif self.shape.tokens <= MOST:
-            self._replay = self._graphs.run(self._forward)
-        else:
-            self._forward()
+        if not self._prepared:
+            self._prepared = True
+            self._replay = self._graphs.prepare(self._forward) if self.shape.tokens <= MOST else None
+        (self._replay or self._forward)()
 
     def answer(self, count: int) -> Tensor:
         """The first ``count`` predictions, packed int64 [4, count], once the device is done; on the host."""

@@ -16,7 +16,7 @@ from odb_dllm.kernels import available, judge
 from odb_dllm.kernels.dispatch import FAST_DTYPES
 from odb_dllm.models.loading import DiffusionModel
 
-MOST_BUCKETS = 48
+MOST_BUCKETS = 256  # a graph takes a few megabytes
 
 
 class FastEngine(Engine):

@@ -4,12 +4,14 @@ They are bound by arithmetic, so that launches hide behind it: from a few hundre
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from odb_dllm.contract import Bools, Forward, Ints
 from odb_dllm.engine import KVCache, assign, place, reads_cache, target_rows
@@ -119,8 +121,16 @@ class _Attention:
         made = []
         for part, (start, end), mask in self._parts:
             k, v = (each[part.row : part.row + 1, :, part.first : part.last] for each in (keys, values))
-            out = F.scaled_dot_product_attention(
-                q[start:end].transpose(0, 1)[None], k, v, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1]
-            )
+            with _kernels(mask):
+                out = F.scaled_dot_product_attention(
+                    q[start:end].transpose(0, 1)[None], k, v, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1]
+                )
             made.append(out[0].transpose(0, 1).flatten(1))  # [n, H * h]
         return made[0] if len(made) == 1 else torch.cat(made)
+
+
+def _kernels(mask: Tensor | None) -> AbstractContextManager[None]:
+    """Attention without cuDNN, which plans anew for every length that it meets, where others do as well."""
+    if mask is not None:
+        return nullcontext()
+    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])

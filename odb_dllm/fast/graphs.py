@@ -4,12 +4,16 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 import torch
 
+from odb_dllm.tensor_parallel.peers import Lost
+
 logger = logging.getLogger(__name__)
 Kept = TypeVar("Kept")
+SPARE = 4 * 2**30  # bytes of GPU memory: with less, what torch keeps for later is given back before a capture
 
 
 class Graphs:
@@ -19,32 +23,53 @@ class Graphs:
         self.seconds = 0.0  # of warming up and capturing
         self._device = device
         self._enabled = enabled and device.type == "cuda"
-        self._memory = torch.cuda.graph_pool_handle() if self._enabled else None
+        self._works = True
+        self._side = torch.cuda.Stream(device) if self._enabled else None
+        self._memory: Any = None  # torch's handle of what the graphs share
+        self._alive: WeakSet[torch.cuda.CUDAGraph] = WeakSet()
 
-    def run(self, function: Callable[[], object]) -> Callable[[], object] | None:
-        """Run a function of static buffers alone; return what does the same again, None where it is to be called."""
-        if not self._enabled:
-            function()
+    def prepare(self, function: Callable[[], object]) -> Callable[[], object] | None:
+        """What does the work of a function of static buffers: a graph; None where the function is to be called.
+
+        On a GPU it runs once before that in either case, so that ranks that share a model take part in the same sums
+        even where only some of them can capture.
+        """
+        if self._side is None:
             return None
         started = time.perf_counter()
         try:
-            return self._captured(function)
+            return self._prepared(function, self._side)
         finally:
             self.seconds += time.perf_counter() - started
 
-    def _captured(self, function: Callable[[], object]) -> Callable[[], object] | None:
-        function()  # kernels are compiled and libraries make ready, which a capture cannot bear
-        torch.cuda.synchronize(self._device)
+    def _prepared(self, function: Callable[[], object], side: torch.cuda.Stream) -> Callable[[], object] | None:
+        side.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(
+            side
+        ):  # kernels are compiled, and libraries take this stream's memory, outside a capture
+            function()
+        side.synchronize()
+        if not self._works:
+            return None
+        if torch.cuda.mem_get_info(self._device)[0] < SPARE:
+            torch.cuda.empty_cache()  # which an allocation that fails within a capture cannot do
+        if not self._alive:  # torch takes no more graphs into memory whose last one is gone
+            self._memory = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         try:  # other threads may go on using the device while this one captures
-            with torch.cuda.device(self._device), torch.cuda.graph(graph, self._memory, None, "thread_local"):
-                function()
-        except torch.OutOfMemoryError:
+            with torch.cuda.stream(side):
+                graph.capture_begin(self._memory, capture_error_mode="thread_local")
+                try:
+                    function()
+                finally:
+                    graph.capture_end()
+        except (torch.OutOfMemoryError, Lost):
             raise
         except RuntimeError as error:  # a family of another package may do what no graph can hold
             logger.warning("Running without CUDA graphs, which this model cannot be captured in: %s", error)
-            self._enabled = False
+            self._works = False
             return None
+        self._alive.add(graph)
         return graph.replay
 
 

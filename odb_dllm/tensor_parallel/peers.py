@@ -96,6 +96,7 @@ def columns(rank: int, count: int, width: int) -> tuple[int, int]:
 
 def _nccl(store: dist.Store, rank: int, count: int) -> Any:
     os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
+    os.environ.setdefault("NCCL_GRAPH_REGISTER", "0")  # which has all ranks meet while one captures a graph
     options = dist.ProcessGroupNCCL.Options()
     options._timeout = PATIENCE
     return dist.ProcessGroupNCCL(store, rank, count, options)

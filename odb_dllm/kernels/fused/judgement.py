@@ -78,6 +78,7 @@ def _judge_row(parts, ids, out, count, vocabulary, BLOCK: tl.constexpr):
 
 def judge(logits: Tensor, mask: int, vocabulary: int, tile: tiles.Tile = tiles.JUDGE) -> Tensor:
     """As ``odb_dllm.kernels.judge``."""
+    logits = logits.contiguous()  # as they are, unless ranks joined columns of unequal numbers
     rows, columns = logits.shape
     out = torch.empty(4, rows, dtype=torch.int64, device=logits.device)
     if rows:
