@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(words: list[str]) -> int:
     try:
         _join(words)
-        if alone := {"doctor": doctor, "bench": bench}.get("".join(words[:1])):
+        if alone := {"doctor": doctor, "bench": bench, "certify": certify}.get("".join(words[:1])):
             return alone.main(words[1:])  # lm-eval, which the parser below is made from, may be what is missing
         harness = _parser()
         with printed_once():
