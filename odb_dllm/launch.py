@@ -13,11 +13,19 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Start the processes, wait for them, and return the exit code of the first that failed."""
+    try:
+        return _launch(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:  # before there is a process, which would say so
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def _launch(argv: Sequence[str]) -> int:
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    count, *words = sys.argv[1:] if argv is None else argv
+    count, *words = argv
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(count))))
     logging.disable(logging.CRITICAL)
     try:

@@ -28,7 +28,7 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -365,17 +365,17 @@ def _line(record: Row | Failure) -> bytes:
 
 
 def read_rows(path: str | Path) -> list[Row]:
-    """Read back a JSONL file; failures and a line that was cut short are left out, unknown fields ignored."""
-    return list(_rows(Path(path).read_text(encoding="utf-8").splitlines()))
+    """Read back a JSONL file; failures and what is no row, such as a line cut short, are left out."""
+    return list(_rows(Path(path).read_text(encoding="utf-8", errors="replace").splitlines()))
 
 
 def _rows(lines: Iterable[str]) -> Iterable[Row]:
     known = {f.name for f in fields(Row)}
+    required = {f.name for f in fields(Row) if f.default is MISSING}
     for line in lines:
         try:
             values = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if "error" in values:
-            continue
-        yield Row(**{name: value for name, value in values.items() if name in known})
+        if isinstance(values, dict) and required <= values.keys():
+            yield Row(**{name: value for name, value in values.items() if name in known})

@@ -99,6 +99,10 @@ def test_what_cannot_be_read_is_left_out_in_one_sentence(tmp_path: Path) -> None
     unfinished = tmp_path / "b" / "cells" / "gsm8k" / "alp"
     unfinished.mkdir(parents=True)
     (unfinished / "starts.txt").write_text("2026-01-01\n")
+    lost = write_cell(tmp_path / "f", "11")
+    (lost / "manifest.json").write_text('{"config": ')
+    few = write_cell(tmp_path / "g", "111")
+    (few / "samples.jsonl").write_text((few / "samples.jsonl").read_text().splitlines()[0])
     broken = write_cell(tmp_path / "c", "11")
     (broken / "samples.jsonl").write_text('{"task": "gs')
     shutil.copytree(small_runs() / "runs" / "tiny", tmp_path / "d")
@@ -110,16 +114,49 @@ def test_what_cannot_be_read_is_left_out_in_one_sentence(tmp_path: Path) -> None
     (tmp_path / "results_x.json").write_text('{"config": {"model": "hf"}}')
     runs, left_out = collect([tmp_path])
     assert [run.folder for run in runs] == [whole]
-    assert len(left_out) == 5
+    assert len(left_out) == 7
     for folder, why in (
         (unfinished, "it is not finished."),
         (broken, "it cannot be read (JSONDecodeError"),
+        (lost, "it cannot be read (JSONDecodeError"),
+        (few, "it holds 1 of its 3 samples."),
         (tmp_path / "d", "it has no log of its samples, which --log_samples writes."),
         (tmp_path / "e", f"there is no {rows.name} beside it."),
         (tmp_path / "results_x.json", "it is no result of odb-dllm."),
     ):
         (said,) = (sentence for sentence in left_out if sentence.startswith(str(folder)))
         assert why in said
+
+
+def test_times_that_are_not_there_are_named(tmp_path: Path) -> None:
+    folder = write_cell(tmp_path, "11111111")
+    (path,) = folder.glob("statistics_*.jsonl")
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:5]))
+    runs, said = collect([tmp_path])
+    assert len(runs) == 1
+    assert said == [f"{folder}: times of 5 of 8 samples of gsm8k, forwards of 8."]
+
+
+def test_links_are_followed_and_lead_nowhere_twice(tmp_path: Path) -> None:
+    folder = write_cell(tmp_path / "disk", "11")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "link").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "cycle").symlink_to(tmp_path)
+    (run,) = gather([tmp_path / "results"])
+    assert run.folder == folder
+
+
+def test_hosts_and_processes_of_a_run(tmp_path: Path) -> None:
+    """They are what the run wrote down, whichever processes had a sample."""
+
+    def change(results: dict[str, Any]) -> None:
+        about = results["config"]["odb_dllm"]
+        about |= {"world_size": 4, "tensor_parallel": 2}
+        about["per_process"] = [{"host": host, "device": "cpu"} for host in ("a", "a", "b", "b")]
+
+    run = results_changed(tmp_path, change)
+    assert run.manifest["host"] == "a, b"
+    assert str(run.place) == "cpu, 4 processes, tensor parallel 2"
 
 
 def results_changed(tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> Run:
@@ -198,7 +235,9 @@ def test_report_of_real_runs(capsys: pytest.CaptureFixture[str]) -> None:
         4 / sum(r.wall_seconds for r in fast.result.rows.values())
     )
     exits = found[f"{EXIT} on cpu"]
-    assert exits["documents_compared_with_fast_dllm"] == "3"  # of the four that one of them answered
+    assert (
+        exits["wall_documents_over_fast_dllm"] == exits["bytes_documents_over_fast_dllm"] == "3"
+    )  # of the four that one of them answered
     common = runs[EXIT].work.keys()
     bytes_ratio = sum(fast.work[each].bytes for each in common) / sum(w.bytes for w in runs[EXIT].work.values())
     assert float(exits["bytes_ratio_over_fast_dllm"]) == pytest.approx(bytes_ratio)
@@ -220,7 +259,7 @@ def test_without_matplotlib_there_is_a_sentence(
     ("words", "message"),
     [
         ([], "Name the folders to report on"),
-        (["here", "--compare", "a", "b"], "Name the folders to report on"),
+        (["here", "--compare", "a", "b"], "Give folders to report on or two to --compare, not both."),
         (["nowhere"], "There is no folder nowhere."),
         (["."], "No finished results at or below ."),
         ([".", "--bench", "nothing.json"], "--bench nothing.json is not what odb-dllm bench --out writes"),

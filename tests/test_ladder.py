@@ -13,7 +13,7 @@ from small_runs import small_runs, write_cell
 
 from odb_dllm.report.cells import SETTINGS
 from odb_dllm.report.gather import gather
-from odb_dllm.report.ladder import RUNGS, SWITCHES, Step, ladders, missing, rung_of, to_csv, to_table
+from odb_dllm.report.ladder import RUNGS, SWITCHES, Step, ladders, left_aside, missing, rung_of, to_csv, to_table
 from odb_dllm.settings import PRESETS, Setting, get_setting
 
 NAMES = ["baseline", "parallel", "dual cache", "dual cache + early exit", "alp", "accept-jump", "jump-share"]
@@ -35,8 +35,7 @@ def test_every_rung_adds_one_switch_and_is_a_setting_that_can_be_run() -> None:
     for below, rung in pairwise(RUNGS):
         assert sum(below.switches[name] != rung.switches[name] for name in SWITCHES) == 1
     for rung in RUNGS:
-        name, *given = rung.setting.split(",")
-        assert switches(get_setting(name, **({"early_exit": True} if given else {}))) == rung.switches
+        assert switches(get_setting(rung.setting)) == rung.switches
 
 
 @pytest.mark.parametrize(
@@ -48,7 +47,8 @@ def test_every_rung_adds_one_switch_and_is_a_setting_that_can_be_run() -> None:
         ("alp", "alp"),
         ("accept-jump", "accept-jump"),
         ("jump-share", "jump-share"),
-        *((name, None) for name in PRESETS if name not in (*SETTINGS, "parallel")),
+        ("dual-cache-parallel-exit", "dual cache + early exit"),
+        *((name, None) for name in PRESETS if name not in (*SETTINGS, "parallel", "dual-cache-parallel-exit")),
     ],
 )
 def test_presets_are_known_by_their_switches(name: str, rung: str | None) -> None:
@@ -124,10 +124,7 @@ def test_what_was_not_run_is_named(tmp_path: Path) -> None:
     write_cell(tmp_path, "11", "fast_dllm_baseline")
     write_cell(tmp_path, "11", "alp")
     (steps,) = ladders(gather([tmp_path]))
-    assert (
-        "parallel (setting=parallel); dual cache + early exit (setting=fast_dllm_baseline,early_exit=True)"
-        in missing([steps])
-    )
+    assert "parallel (setting=parallel); dual cache + early exit (setting=dual-cache-parallel-exit)" in missing([steps])
     assert by_name(steps)["alp"].credit is None
     assert ladders(gather([tmp_path / "cells" / "gsm8k" / "alp"])) == []
 
@@ -163,6 +160,32 @@ def test_nothing_else_may_differ_between_rungs(tmp_path: Path) -> None:
             "dual cache": "fast_dllm_baseline threshold=0.7",
         },
     ]
+
+
+def test_one_run_stands_for_its_rung(tmp_path: Path) -> None:
+    """The bare preset; the other one is named and makes no second ladder."""
+    write_cell(tmp_path / "a", "11", "dual-cache-parallel-exit")
+    other = write_cell(tmp_path / "b", "11", "fast_dllm_baseline", switches={"early_exit": True})
+    write_cell(tmp_path / "c", "11", "llada_baseline", switches={"steps": 256})
+    write_cell(tmp_path / "d", "11", "llada_baseline")
+    write_cell(tmp_path / "e", "11", "alp")
+    made = ladders(gather([tmp_path]))
+    assert [[step.run.result.cell.setting for step in steps if step.run] for steps in made] == [
+        ["llada_baseline", "dual-cache-parallel-exit", "alp"]
+    ]
+    first, second = left_aside(made)
+    assert first.startswith("gsm8k baseline: llada_baseline is taken and not llada_baseline steps=256, in ")
+    assert second == (
+        "gsm8k dual cache + early exit: dual-cache-parallel-exit is taken and not fast_dllm_baseline early_exit=True, "
+        f"in {other}."
+    )
+
+
+@pytest.mark.parametrize("switch", [{"refresh": "response"}, {"grow": 64}])
+def test_what_is_fed_and_how_the_canvas_grows_makes_another_ladder(switch: dict[str, Any], tmp_path: Path) -> None:
+    write_cell(tmp_path / "a", "11", "fast_dllm_baseline")
+    write_cell(tmp_path / "b", "11", "dual-cache-parallel-exit", switches=switch)
+    assert ladders(gather([tmp_path])) == []
 
 
 def test_a_ladder_stands_on_one_gpu_as_far_as_it_can(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from odb_dllm.report import estimate, table
 from odb_dllm.report.cells import (
     MANIFEST,
+    RESULTS,
     SAMPLES,
     SETTINGS,
     Cell,
@@ -65,6 +66,7 @@ def store(out: Path, of: Cell, rows: list[Row], samples: list[dict[str, Any]], f
     folder.mkdir(parents=True)
     of.statistics(out).write_text("".join(json.dumps(asdict(each)) + "\n" for each in rows))
     write_atomically(folder / SAMPLES, "".join(json.dumps(each) + "\n" for each in samples))
+    write_atomically(folder / RESULTS, "{}")
     write_atomically(folder / MANIFEST, json.dumps({"config": of.config(), "failures": failures}))
 
 

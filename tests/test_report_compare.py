@@ -14,7 +14,7 @@ pytest.importorskip("lm_eval")
 from small_runs import small_runs, write_cell
 
 from odb_dllm.cli import main
-from odb_dllm.report.compare import compare, pairs, unpaired
+from odb_dllm.report.compare import compare, pairs
 from odb_dllm.report.compare_page import begun, ended, sections
 from odb_dllm.report.gather import gather
 from odb_dllm.report.paired import geometric_mean, student
@@ -129,7 +129,7 @@ def test_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         "new 2",
     )
     text = Path("results/compare/compare.md").read_text()
-    assert "7 of 10 answers changed: 2 gained, 1 lost, 4 in their words alone." in text
+    assert "7 of 10 samples changed: 2 gained, 1 lost, 4 in their words alone." in text
     assert "speculation of the setting: none in A, jump-share in B" in text
     rows = [[part.strip() for part in line.split(" | ")] for line in text.splitlines() if line.startswith("| gsm8k ")]
     assert [row[0] for row in rows[1:]] == [f"| gsm8k {i}" for i in range(7)]
@@ -145,10 +145,11 @@ def test_a_known_split_of_gained_and_lost(tmp_path: Path) -> None:
     """Nine of ten gained: p = 2 * 11 / 1024."""
     write_cell(tmp_path / "a", "0" * 9 + "1")
     write_cell(tmp_path / "b", "1" * 9 + "0")
-    (found,) = (compare(*pair) for pair in pairs(*both(tmp_path)))
+    (found,) = (compare(*pair) for pair in pairs(*both(tmp_path))[0])
     assert found.accuracy is not None
     assert found.accuracy.p == pytest.approx(22 / 1024)
     assert found.same == 10  # the verdicts are others, and the words are not
+    assert [each.kind for each in found.changed] == ["gained"] * 9 + ["lost"]
 
 
 def both(folder: Path) -> tuple[Path, Path, Any]:
@@ -161,14 +162,34 @@ def test_folders_are_compared_cell_by_cell(tmp_path: Path) -> None:
         for setting in settings:
             write_cell(tmp_path / side, "11", setting)
             write_cell(tmp_path / side, "11", setting, task="gsm8k_mini")
-    given = both(tmp_path)
-    made = pairs(*given)
+    made, said = pairs(*both(tmp_path))
     assert [(a.result.cell.key, b.result.cell.key) for a, b in made] == [
         (key, key) for task in ("gsm8k", "gsm8k_mini") for key in ((task, "alp"), (task, "jump-share"))
     ]
-    assert unpaired(made, given[2]) == ["Only in A: gsm8k parallel, gsm8k_mini parallel."]
+    assert said == ["Only in A: gsm8k parallel, gsm8k_mini parallel."]
     titles = [each.title for each in sections([compare(*pair) for pair in made])]
     assert titles[1:3] == ["gsm8k alp", "gsm8k jump-share"]
+
+
+def test_models_and_places_are_not_crossed(tmp_path: Path) -> None:
+    """The same model is compared, and where both sides have a place that one; what is left aside is named."""
+    ended = {"end": "2027-01-01T00:00:00+00:00"}
+    write_cell(tmp_path / "a" / "1", "11", model="org/A")
+    write_cell(tmp_path / "a" / "2", "11", model="org/B", about=ended)
+    write_cell(tmp_path / "a" / "3", "11", model="org/A", device="H200", about=ended)
+    write_cell(tmp_path / "b" / "1", "11", model="other/A", about=ended)
+    write_cell(tmp_path / "b" / "2", "11", model="other/B")
+    twice = write_cell(tmp_path / "b" / "3", "11", model="other/B")
+    made, said = pairs(*both(tmp_path))
+    assert [[(run.result.cell.model, run.result.cell.device) for run in pair] for pair in made] == [
+        [("org/A", "cpu"), ("other/A", "cpu")],
+        [("org/B", "cpu"), ("other/B", "cpu")],
+    ]
+    assert "is taken, which ended later, and not" in said[0]
+    assert str(twice) in said[0]
+    assert said[1:] == ["Only in A: gsm8k alp A H200."]
+    rows = sections([compare(*pair) for pair in made])[0].tables[0].rows
+    assert [row[1:3] for row in rows[1:]] == [["alp of org/A", "alp of other/A"], ["alp of org/B", "alp of other/B"]]
 
 
 @pytest.mark.parametrize(
@@ -199,7 +220,7 @@ def test_other_documents_and_prompts_are_refused(tmp_path: Path, capsys: pytest.
     assert main(["report", "--compare", "a", "b"]) == 2
     said = f"error: {a} and {b} did not ask the same: they differ in the text and prompt of document 1 of gsm8k."
     assert capsys.readouterr().err.strip() == said
-    log.write_text(json.dumps({**samples[0], "doc_id": 5}) + "\n")
+    log.write_text("".join(json.dumps({**samples[0], "doc_id": index}) + "\n" for index in (5, 6)))
     assert main(["report", "--compare", "a", "b"]) == 2
     assert capsys.readouterr().err.strip() == f"error: {a} and {b} share no documents."
     shutil.rmtree(tmp_path / "b" / "cells")

@@ -17,6 +17,7 @@ from odb_dllm.errors import InputError
 from odb_dllm.report import mixing
 from odb_dllm.report.assemble import Report, assemble
 from odb_dllm.report.gather import gather
+from odb_dllm.report.papers import papers
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +50,37 @@ def test_published_figures_stand_beside_and_are_flagged(tmp_path: Path) -> None:
     assert float(found["llada_baseline"]["published_accuracy"]) == pytest.approx(0.7976)
     said = " ".join(report.sections[0].paragraphs)
     assert "Our interval excludes its accuracy in gsm8k fast_dllm_baseline." in said
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"about": {"chat_template": True}}, {"block_length": 16}, {"shots": 0}],
+    ids=["template", "block", "shots"],
+)
+def test_published_figures_stand_beside_nothing_that_was_asked_otherwise(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    shots = values.pop("shots", 5)
+    folder = write_cell(tmp_path, "11", "jump-share", model=MODEL, **values)
+    results = json.loads((folder / "results.json").read_text())
+    (folder / "results.json").write_text(json.dumps({**results, "n-shot": {"gsm8k": shots}}))
+    report = reported(tmp_path)
+    assert (
+        "Nothing published stands beside gsm8k jump-share: shots, chat template or block length are not the paper's."
+        in report.sections[0].paragraphs
+    )
+    found = lines_of(report.files["table_LLaDA-8B-Instruct.csv"])
+    line = found["jump-share on cpu"]
+    assert (line["published_accuracy"], line["published_speedup_over_vanilla"]) == ("", "")
+    assert found["llada_baseline"]["published_accuracy"] != ""
+
+
+def test_what_an_older_run_did_not_write_down_is_not_held_against_it(tmp_path: Path) -> None:
+    folder = write_cell(tmp_path, "11", "jump-share", model=MODEL, about={"chat_template": None})
+    results = json.loads((folder / "results.json").read_text())
+    (folder / "results.json").write_text(json.dumps({**results, "n-shot": {}}))
+    found = lines_of(reported(tmp_path).files["table_LLaDA-8B-Instruct.csv"])
+    assert found["jump-share on cpu"]["published_accuracy"] != ""
 
 
 # Mixing ----------------------------------------------------------------------------------------------------
@@ -122,17 +154,24 @@ def test_times_of_different_gpus_are_not_compared(tmp_path: Path) -> None:
     assert found["jump-share on NVIDIA H200"]["samples_per_second"] == "1.0"
 
 
-def test_processes_side_by_side_take_the_time_of_one(tmp_path: Path) -> None:
+def test_processes_side_by_side_take_the_time_of_the_longest(tmp_path: Path) -> None:
     folder = write_cell(tmp_path / "a", "1111", "alp", wall=2.0)
     (path,) = folder.glob("statistics_*.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps({**each, "rank": i % 2, "tokens": 10}) + "\n" for i, each in enumerate(rows)))
+    times = (2.0, 2.0, 2.0, 6.0)  # the first process takes 4, the second 8
+    path.write_text(
+        "".join(
+            json.dumps({**each, "rank": i % 2, "tokens": 10, "wall_seconds": times[i]}) + "\n"
+            for i, each in enumerate(rows)
+        )
+    )
     write_cell(tmp_path / "b", "1111", "fast_dllm_baseline", wall=8.0)
     (line,) = (
         each for name, each in lines_of(reported(tmp_path).files["table_some.csv"]).items() if name.startswith("alp")
     )
     assert line["place"] == "cpu, 2 processes"
-    assert (line["seconds"], line["samples_per_second"], line["tokens_per_second"]) == ("4.0", "1.0", "10.0")
+    figures = [float(line[name]) for name in ("seconds", "samples_per_second", "tokens_per_second")]
+    assert figures == pytest.approx([8, 0.5, 5])
     assert line["speedup_over_fast_dllm"] == ""  # of one process
 
 
@@ -167,6 +206,15 @@ def test_one_model_whatever_its_folder_is_called_and_several_versions(tmp_path: 
     assert report.sections[-1].paragraphs == ["Several versions of odb_dllm made these runs: 1 and 2."]
 
 
+def test_two_models_with_the_same_last_name(tmp_path: Path) -> None:
+    write_cell(tmp_path / "a", "11", model="one/llada")
+    write_cell(tmp_path / "b", "11", model="two/llada", about={"weights": "v" * 64})
+    assert [name for name in reported(tmp_path).files if name.startswith("table")] == [
+        "table_one__llada.csv",
+        "table_two__llada.csv",
+    ]
+
+
 # The other papers' tables ----------------------------------------------------------------------------------
 
 
@@ -198,3 +246,22 @@ def test_a_papers_table_from_its_own_runs_and_from_others_that_fit(tmp_path: Pat
     write_cell(tmp_path / "paper" / "512", "11", "parallel", about=about, gen_length=512, dtype="bfloat16", **model)
     with pytest.raises(InputError, match="dtype is float32 in the one and bfloat16 in the other"):
         reported(tmp_path)
+
+
+def test_a_method_with_another_switch_is_not_the_published_one(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"about": {"chat_template": True}, "model": MODEL, "gen_length": 256}
+    write_cell(tmp_path / "a", "1110", "prefix-cache-parallel", **given)
+    write_cell(tmp_path / "b", "0000", "prefix-cache-parallel", switches={"threshold": 0.5}, **given)
+    titles = {section.title: section for section in reported(tmp_path).sections}
+    rows = {tuple(row[1:3]): row[3:] for row in titles["fast-dllm/llada_instruct: LLaDA-8B-Instruct"].tables[0].rows}
+    assert rows["256", "exact_match,strict-match"] == ["–", "–", "–", "75.0%"]
+    write_cell(tmp_path / "c", "1110", "prefix-cache-parallel", **{**given, "block_length": 16})
+    assert papers("m", gather([tmp_path / "c"])) == []
+
+
+def test_a_method_with_the_papers_own_switches_is_the_published_one(tmp_path: Path) -> None:
+    """Dream's prefix cache takes the entropy schedule, which brings its rule."""
+    model = "Dream-org/Dream-v0-Base-7B"
+    given: dict[str, Any] = {"model": model, "gen_length": 256, "family": "dream", "switches": {"alg": "entropy"}}
+    write_cell(tmp_path, "1110", "prefix-cache", **given)
+    assert [each.protocol.name for each in papers("m", gather([tmp_path]))][:1] == ["fast-dllm/dream_base"]

@@ -105,11 +105,12 @@ def test_rows_are_on_disk_as_they_come_and_are_appended(tmp_path: Path) -> None:
     assert [each.repeat for each in read_rows(path)] == [0, 1]
 
 
-def test_a_line_cut_short_is_left_out(tmp_path: Path) -> None:
+def test_what_is_no_row_is_left_out(tmp_path: Path) -> None:
+    """A line cut short, JSON that is no object, an object that is no row, bytes that are no text."""
     path = tmp_path / "rows.jsonl"
-    line = json.dumps(asdict(row()))
-    path.write_text(line + "\n" + line[:50])
-    assert len(read_rows(path)) == 1
+    line = json.dumps(asdict(row())).encode()
+    path.write_bytes(b"\n".join([line, line[:50], b"3", b"[]", b"null", b"{}", b"\xff\x80", line]))
+    assert len(read_rows(path)) == 2
 
 
 def test_an_unwritable_file_is_one_sentence(tmp_path: Path) -> None:

@@ -126,7 +126,6 @@ def test_a_cell_that_fails_stops_no_other_and_is_retried_alone(tmp_path: Path) -
     assert read_manifest(fine) is not None
     assert json.loads((slow / FAILED).read_text())["why"].startswith("its process was ended by SIGKILL")
 
-    before = rows(tmp_path, "llada_baseline")
     run = start(tmp_path, "--retry-failed")
     wait(run, lambda: bool(workers(tmp_path)))
     run.send_signal(signal.SIGINT)
@@ -135,6 +134,7 @@ def test_a_cell_that_fails_stops_no_other_and_is_retried_alone(tmp_path: Path) -
     assert said.strip().splitlines()[-1] == "interrupted: the same command goes on from here"
     assert not workers(tmp_path)
 
+    before = rows(tmp_path, "llada_baseline")
     run = start(tmp_path, "--retry-failed")
     said = run.communicate(timeout=300)[1]
     assert run.returncode == 0, said
@@ -184,7 +184,7 @@ def test_models_and_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str], m
         (["--models", ","], "No model: name one or several with --models"),
         (["--tasks", "gsm8"], "Unknown task 'gsm8': did you mean 'gsm8k_mini'"),
         (["--settings", "alpp"], "Unknown setting 'alpp': did you mean 'alp'"),
-        (["--gpus", "tpu"], "'tpu' names no GPUs: --gpus takes numbers such as 0,1, or all, or cpu."),
+        (["--gpus", "tpu"], "--gpus tpu names no GPUs: it takes numbers such as 0,1, or all, or cpu."),
         (["--gpus", "99"], "GPU"),
         (["--limit", "0"], "--limit must be a whole number of at least 1"),
         (["--shard", "3/2"], "--shard must be i/N with i from 1 to N"),

@@ -54,9 +54,11 @@ def test_slots_on_the_cpu() -> None:
     [
         ("all", 0, "No GPU is usable here: give --gpus cpu"),
         ("0", 0, "No GPU is usable here"),
-        ("", 2, "names no GPUs"),
-        ("cpu,0", 2, "'cpu,0' names no GPUs"),
-        ("-1", 2, "'-1' names no GPUs"),
+        ("", 2, "--gpus '' names no device: it takes numbers such as 0,1, or all, or cpu."),
+        (",", 0, "--gpus ',' names no device: it takes numbers such as 0,1, or all, or cpu."),
+        ("cpu,0", 2, "--gpus cpu,0 mixes GPUs and cpu"),
+        ("all,cpu", 0, "--gpus all,cpu mixes GPUs and cpu"),
+        ("-1", 2, "--gpus -1 names no GPUs: it takes numbers"),
         ("1,1", 2, "names a GPU twice"),
         ("0,7", 4, "GPU 7 was asked for, and GPUs 0 to 3 are usable here."),
         ("1", 1, "GPU 1 was asked for, and GPU 0 alone is usable here."),
@@ -65,6 +67,18 @@ def test_slots_on_the_cpu() -> None:
 def test_gpus_that_are_not_there(words: str, usable: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         slots(words, usable, {}, 8)
+
+
+def test_names_of_gpus_are_told_from_what_else_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('Good morning.')")
+    (tmp_path / "torch.py").write_text("class cuda:\n get_device_name = 'H{}'.format\n device_count = lambda: 2\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    two = slots("all", 2, {}, 8)
+    with pytest.raises(InputError, match=r"GPU 0 is H0, GPU 1 is H1: give --gpus of one kind\.$"):
+        gpu_name(two)
+    (tmp_path / "torch.py").write_text("class cuda:\n get_device_name = 'H'.format\n device_count = lambda: 2\n")
+    assert gpu_name(two) == "H"
 
 
 def test_shares_are_disjoint_whole_and_even() -> None:

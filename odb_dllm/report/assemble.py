@@ -11,7 +11,7 @@ from odb_dllm.report import collected, ladder, papers, table
 from odb_dllm.report.command import plain_name
 from odb_dllm.report.html import Section, Table
 from odb_dllm.report.mixing import other_versions, refuse_mixed, taken
-from odb_dllm.report.published import ODB_DLLM
+from odb_dllm.report.published import ODB_DLLM, published
 from odb_dllm.report.runs import Run
 from odb_dllm.report.table import outside
 
@@ -49,13 +49,21 @@ def assemble(runs: Sequence[Run]) -> Report:
 
 
 def by_model(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs by the last part of their model's name; the same weights are the same model, whatever folder they are in."""
-    names: dict[str, str] = {}
+    """Runs by the last part of their model's name, or all of it where that is several models'.
+
+    The same weights are the same model, whatever folder they are in.
+    """
+    known: dict[str, set[str]] = {}
+    models: dict[str, str] = {}  # by weights
+    for run in runs:
+        if run.weights:
+            models.setdefault(run.weights, run.result.cell.model)
+            known.setdefault(Path(models[run.weights]).name, set()).add(run.weights)
     found: dict[str, list[Run]] = {}
     for run in runs:
-        own = Path(run.result.cell.model).name
-        name = names.setdefault(run.weights, own) if run.weights else own
-        found.setdefault(name, []).append(run)
+        model = models[run.weights] if run.weights else run.result.cell.model
+        own = Path(model).name
+        found.setdefault(model if len(known.get(own, ())) > 1 else own, []).append(run)
     return found
 
 
@@ -69,13 +77,13 @@ def _add_model(report: Report, name: str, runs: Sequence[Run]) -> None:
     report.sections.append(
         Section(
             f"{name}: {cell.dtype}, {cell.gen_length} tokens to generate in blocks of {cell.block_length}",
-            [*_remarks(made, family), *SPEED_NOTES, *notes],
+            [*_remarks(made, family), *_asked_otherwise(best, family), *SPEED_NOTES, *notes],
             [*collected.to_tables(made), *_pairs(best)],
         )
     )
     report.files[f"table_{plain_name(name)}.csv"] = collected.to_csv(made)
     if steps := ladder.ladders(best):
-        said = [ladder.ABOUT, *filter(None, [ladder.missing(steps)])]
+        said = [ladder.ABOUT, *filter(None, [ladder.missing(steps)]), *ladder.left_aside(steps)]
         report.sections.append(Section(f"Ladder: {name}", said, [ladder.to_table(steps)]))
         report.files[f"ladder_{plain_name(name)}.csv"] = ladder.to_csv(steps)
     report.runs += best
@@ -92,6 +100,19 @@ def _remarks(made: Sequence[collected.Entry], family: str | None) -> list[str]:
     if any(entry.place and entry.flops is None for entry in made):
         said.append("Runs that did not record their forwards, or their model's shape, have no counted work.")
     return said
+
+
+def _asked_otherwise(runs: Sequence[Run], family: str | None) -> list[str]:
+    """A sentence on runs beside which the published figures would say nothing."""
+    names = [
+        " ".join(run.result.cell.key)
+        for run in runs
+        if published(family, *run.result.cell.key, run.result.cell.gen_length)
+        and not collected.as_published(run, family)
+    ]
+    which = ", ".join(dict.fromkeys(names))
+    said = f"Nothing published stands beside {which}: shots, chat template or block length are not the paper's."
+    return [said] if names else []
 
 
 def _pairs(runs: Sequence[Run]) -> list[Table]:

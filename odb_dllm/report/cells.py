@@ -6,8 +6,8 @@ A cell's folder holds
   added as each is finished, from which an interrupted cell goes on; their names tell configurations of the model apart,
 - ``results.json``, ``samples.jsonl``: lm-eval's aggregates and its log of every sample,
 - ``log.txt``: what was printed meanwhile,
-- ``manifest.json``: the configuration, and where and when it was run. It is written last, and a cell without it is not
-  finished.
+- ``manifest.json``: the configuration, where and when it was run, and hashes of ``results.json`` and ``samples.jsonl``.
+  It is written last. A cell without it is not finished, nor is one whose results or samples are not whole.
 """
 
 import hashlib
@@ -26,6 +26,7 @@ from odb_dllm.traces import Trace, beside, read_traces
 MANIFEST, RESULTS, SAMPLES, LOG = "manifest.json", "results.json", "samples.jsonl", "log.txt"
 SETTINGS = ("llada_baseline", "fast_dllm_baseline", "alp", "accept-jump", "jump-share")
 BENCHMARKS = ("gsm8k", "minerva_math", "bbh", "humaneval", "mbpp")
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what reading a damaged cell raises
 Key = tuple[str, str]  # task, setting
 Kept = TypeVar("Kept", Row, Trace)  # what is kept of each sample
 MINI = "_mini"  # ends the names of the embedded model's benchmarks
@@ -130,11 +131,12 @@ def score_of(task: str) -> Score:
 
 
 def read_cell(folder: Path) -> CellResult | None:
-    """Read a cell's folder; None where it is not finished."""
+    """Read a cell's folder; None where it is not finished. Raises one of ``UNREADABLE`` where it is damaged."""
     manifest = read_manifest(folder)
     if manifest is None:
         return None
     cell = cell_from(manifest["config"])
+    check_whole(cell, folder, manifest)
     samples = list(_lines(folder / SAMPLES))
     statistics = folder / f"statistics_{cell.tag}.jsonl"
     return CellResult(
@@ -151,15 +153,44 @@ def read_cell(folder: Path) -> CellResult | None:
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # none, or no JSON
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # none, or no JSON
         return None
     return manifest if isinstance(manifest, dict) else None
 
 
+def hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of a cell's samples and results, by their files' names."""
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (SAMPLES, RESULTS)}
+
+
+def check_whole(cell: Cell, folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Raise one of ``UNREADABLE`` where samples or results are not what the manifest was written with.
+
+    A manifest without hashes is an older one: there the files must be JSON, with a sample for all that is scored.
+    """
+    if known := manifest.get("files"):
+        if damaged := [name for name, found in hashes(folder).items() if found != known[name]]:
+            raise ValueError(f"{' and '.join(damaged)} changed after it was finished")
+        return
+    scores = json.loads((folder / RESULTS).read_text(encoding="utf-8")).get("results", {})
+    filters = {(task, key.split(",")[1]) for task in cell.documents for key in scores.get(task, ()) if "," in key}
+    asked = {(task, index, name) for task, name in filters for index in cell.documents[task]}
+    found = {(sample["task"], sample["doc_id"], sample["filter"]) for sample in _lines(folder / SAMPLES)}
+    if lacking := len(asked - found):
+        raise ValueError(f"{SAMPLES} lacks {lacking} of {len(asked)} samples")
+
+
 def is_finished(cell: Cell, out: Path) -> bool:
-    """Whether a cell's folder holds what it asks; samples that failed are worth another try."""
-    manifest = read_manifest(cell.folder(out))
-    return manifest is not None and manifest.get("config") == cell.config() and not manifest.get("failures")
+    """Whether a cell's folder holds what it asks, whole; samples that failed are worth another try."""
+    folder = cell.folder(out)
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.get("config") != cell.config() or manifest.get("failures"):
+        return False
+    try:
+        check_whole(cell, folder, manifest)
+    except UNREADABLE:
+        return False
+    return True
 
 
 def cell_from(config: Mapping[str, Any]) -> Cell:

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from odb_dllm.protocols import ODB_DLLM, all_protocols
 from odb_dllm.report import table
 from odb_dllm.report.cells import BENCHMARKS, SETTINGS, Key, benchmark
 from odb_dllm.report.html import Table
+from odb_dllm.report.papers import as_asked
 from odb_dllm.report.published import published
-from odb_dllm.report.ratios import BASES, COUNTED, base, measures, over
+from odb_dllm.report.ratios import BASES, COUNTED, MEASURES, base, documents, measures, over
 from odb_dllm.report.runs import Run
 from odb_dllm.report.table import Line, Ratio, flag, interval, outside, ratios, size, text, whole, write_csv
 from odb_dllm.settings import PRESETS
@@ -70,15 +72,23 @@ def place_of(key: Key) -> tuple[int, str, int, str]:
     return first, task, settings.index(preset) if preset in settings else len(settings), setting
 
 
+def as_published(run: Run, family: str | None) -> bool:
+    """Whether a run was asked as the figures beside it were: with their shots, chat template and block length."""
+    return any(
+        each.paper == ODB_DLLM and each.model == family and as_asked(run, each) for each in all_protocols().values()
+    )
+
+
 def entry(run: Run, runs: Sequence[Run], family: str | None) -> Entry:
     """The line of one run among others."""
     cell = run.result.cell
     slow = {name: found for name, settings in BASES.items() if (found := base(run, runs, settings))}
     near = {(cell.task, BASES[name][0]): each.result for name, each in slow.items() if each.place == run.place}
-    line = table.table([cell.key], {**near, cell.key: run.result}, family, cell.gen_length)[0]
-    if (together := run.place.processes) > 1:  # whose times add up side by side
-        speed = line.tokens_per_second and line.tokens_per_second * together
-        line = replace(line, seconds=line.seconds and line.seconds / together, tokens_per_second=speed)
+    asked = family if as_published(run, family) else None
+    line = table.table([cell.key], {**near, cell.key: run.result}, asked, cell.gen_length)[0]
+    side = run.longest  # processes run side by side until the longest has ended
+    speed = line.tokens_per_second and line.tokens_per_second / side
+    line = replace(line, seconds=line.seconds and line.seconds * side, tokens_per_second=speed)
     took = measures(run)
     latency = {document: row.latency for document, row in run.result.rows.items()}
 
@@ -89,7 +99,7 @@ def entry(run: Run, runs: Sequence[Run], family: str | None) -> Entry:
     return Entry(
         line,
         place=str(run.place),
-        samples_per_second=together / seconds if seconds else None,
+        samples_per_second=1 / (seconds * side) if seconds else None,
         latency=mean(latency),
         flops=mean(took["flops"]),
         bytes=mean(took["bytes"]),
@@ -145,7 +155,7 @@ def speed_rows(made: Sequence[Entry]) -> list[list[str]]:
                 _over(each, "wall"),
                 ratios(line.published_speedup_over_vanilla, line.published_speedup_over_fast_dllm),
                 *(_over(each, name) for name in COUNTED),
-                " / ".join(text(compared(each, name), "d") for name in BASES),
+                " / ".join(documents(each.over.get(name, {})) for name in BASES),
                 text(line.tokens_per_second, ".1f"),
             ]
         )
@@ -176,12 +186,6 @@ def work_rows(made: Sequence[Entry]) -> list[list[str]]:
     ]
 
 
-def compared(entry: Entry, name: str) -> int | None:
-    """How many documents stand behind the ratios to a base."""
-    found = [ratio.items for ratio in entry.over.get(name, {}).values()]
-    return min(found) if found else None
-
-
 def _over(entry: Entry, measure: str) -> str:
     """A ratio over each base; ~ where one of the two is a subset that stands for all documents."""
     found = [entry.over.get(name, {}).get(measure) for name in BASES]
@@ -202,5 +206,5 @@ def _flat(entry: Entry) -> dict[str, Any]:
     for name in BASES:
         made = entry.over.get(name, {})
         values |= {f"{each}_ratio_over_{name}": made[each].value if each in made else None for each in COUNTED}
-        values[f"documents_compared_with_{name}"] = compared(entry, name)
+        values |= {f"{each}_documents_over_{name}": made[each].items if each in made else None for each in MEASURES}
     return {**asdict(entry.line), **values}

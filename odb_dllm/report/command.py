@@ -5,7 +5,6 @@ import json
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -254,12 +253,14 @@ def claim(plan: Plan) -> None:
     path = plan.out / SHARED
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # none, or no JSON
         before = None
-    if before is not None and before != plan.shared:
-        differing = [name for name, value in plan.shared.items() if before.get(name) != value]
-        held = ", ".join(f"{name} {before.get(name)}" for name in differing)
-        asked = ", ".join(str(plan.shared[name]) for name in differing)
+    if isinstance(before, dict) and before != plan.shared:
+        none = "none"
+        names = [*plan.shared, *(before.keys() - plan.shared)]
+        differing = [name for name in names if before.get(name, none) != plan.shared.get(name, none)]
+        held = ", ".join(f"{name} {before.get(name, none)}" for name in differing)
+        asked = ", ".join(str(plan.shared.get(name, none)) for name in differing)
         raise InputError(f"{plan.out} holds results of {held}, not {asked}: give another folder with --out.")
     try:
         cells.write_atomically(path, json.dumps(plan.shared, indent=2))
@@ -327,9 +328,13 @@ def _run_cell(plan: Plan, cell: Cell, model: "DiffusionModel", progress: Progres
     except Exception as error:
         failed[cell.key] = sentence(error)
         log = cell.folder(plan.out) / cells.LOG
-        with suppress(OSError), log.open("a", encoding="utf-8") as file:
-            traceback.print_exc(file=file)
-        line.end(f"failed ({log})")
+        try:
+            with log.open("a", encoding="utf-8") as file:
+                traceback.print_exc(file=file)
+        except OSError:  # there is none, which may be why it failed
+            line.end("failed")
+        else:
+            line.end(f"failed ({log})")
         return
     finally:
         line.close()
@@ -354,14 +359,15 @@ def lost(cell: Cell, failures: Sequence[Failure]) -> str:
 
 
 def read_results(plan: Plan) -> Results:
-    """Results of the cells that are finished as planned."""
+    """Results of the cells that are finished as planned; one that cannot be read is told and left out."""
     found: dict[Key, CellResult] = {}
     for cell in plan.cells:
-        manifest = cells.read_manifest(cell.folder(plan.out))
-        if manifest and manifest.get("config") == cell.config():
-            result = cells.read_cell(cell.folder(plan.out))
-            if result is not None:
-                found[cell.key] = result
+        folder = cell.folder(plan.out)
+        try:
+            if (cells.read_manifest(folder) or {}).get("config") == cell.config() and (made := cells.read_cell(folder)):
+                found[cell.key] = made
+        except cells.UNREADABLE as error:
+            print(f"{folder} is left out: it cannot be read ({sentence(error)}).", file=sys.stderr)
     return found
 
 

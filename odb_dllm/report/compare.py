@@ -1,8 +1,9 @@
 """``odb-dllm report --compare A B``: two results of the same tasks, sample by sample."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from odb_dllm.errors import InputError
 from odb_dllm.report.collected import place_of
@@ -11,11 +12,12 @@ from odb_dllm.report.paired import Difference, GeometricMean, difference, geomet
 from odb_dllm.report.runs import Run
 
 WORDS = {(False, True): "gained", (True, False): "lost"}  # was right in A, is right in B
+Key = tuple[str, str, str, str]  # task, setting, model, place; empty where it tells nothing apart
 
 
 @dataclass(frozen=True)
 class Change:
-    """A sample whose answer is another one in B."""
+    """A sample whose answer, or score, is another one in B."""
 
     task: str  # leaf
     index: int
@@ -25,7 +27,7 @@ class Change:
 
     @property
     def kind(self) -> str:
-        """gained, lost, or text: only the words are others."""
+        """gained, lost, or text: other words, and no verdict that turned."""
         return "text" if None in self.right else WORDS.get((bool(self.right[0]), bool(self.right[1])), "text")
 
 
@@ -44,40 +46,58 @@ class Comparison:
     differing: tuple[str, ...]  # what else is not the same, a phrase each
 
 
-def pairs(a: Path, b: Path, runs: tuple[Sequence[Run], Sequence[Run]]) -> list[tuple[Run, Run]]:
+def pairs(a: Path, b: Path, runs: tuple[Sequence[Run], Sequence[Run]]) -> tuple[list[tuple[Run, Run]], list[str]]:
     """Cells of the same task and setting; of the same task alone, where both folders have one setting for each.
+
+    Where a side holds several models, also of the same model; and of the same place, where both sides have it.
 
     Args:
         a, b: the folders, as they were given.
         runs: what was found in each.
 
+    Returns:
+        The pairs; and a sentence on each run that stands in none.
+
     Raises:
         InputError: no cell is in both.
     """
-    alone = all(len({run.result.cell.task for run in mine}) == len(mine) for mine in runs)
-    ours, theirs = (_by_key(mine, alone) for mine in runs)
-    common = sorted(ours.keys() & theirs.keys(), key=place_of)
+    key = _key(runs)
+    taken_of = [taken(mine, key) for mine in runs]
+    ours, theirs = ({key(run): run for run in best} for best, _ in taken_of)
+    common = sorted(ours.keys() & theirs.keys(), key=_order)
     if not common:
-        held = [", ".join(" ".join(filter(None, key)) for key in sorted(each)) for each in (ours, theirs)]
+        held = [", ".join(" ".join(filter(None, each)) for each in sorted(of)) for of in (ours, theirs)]
         raise InputError(f"Nothing is in both folders: {a} holds {held[0]}; {b} holds {held[1]}.")
-    return [(ours[key], theirs[key]) for key in common]
+    said = [note for _, notes in taken_of for note in notes]
+    for side, mine, other in (("A", ours, theirs), ("B", theirs, ours)):
+        if only := sorted(mine.keys() - other.keys(), key=_order):
+            words = (" ".join(filter(None, (*mine[each].result.cell.key, *each[2:]))) for each in only)
+            said.append(f"Only in {side}: {', '.join(words)}.")
+    return [(ours[each], theirs[each]) for each in common], said
 
 
-def unpaired(made: Sequence[tuple[Run, Run]], runs: tuple[Sequence[Run], Sequence[Run]]) -> list[str]:
-    """A sentence for each folder that holds cells which the other one lacks."""
-    said = []
-    for i, (side, mine) in enumerate(zip("AB", runs, strict=True)):
-        known = {pair[i].result.cell.key for pair in made}
-        if only := sorted({run.result.cell.key for run in mine} - known, key=place_of):
-            said.append(f"Only in {side}: {', '.join(' '.join(key) for key in only)}.")
-    return said
+def _key(runs: tuple[Sequence[Run], Sequence[Run]]) -> Callable[[Run], Key]:
+    """What tells the cells of two sides apart, as far as it takes."""
+    models = [{run.result.cell.model for run in mine} for mine in runs]
+    several = any(len(each) > 1 for each in models)
+    short_names = all(len({Path(name).name for name in each}) == len(each) for each in models)
+
+    def model(run: Run) -> str:
+        name = run.result.cell.model
+        return "" if not several else (Path(name).name if short_names else name)
+
+    alone = all(len({(run.result.cell.task, model(run)) for run in mine}) == len(mine) for mine in runs)
+
+    def cell(run: Run) -> tuple[str, str, str]:
+        return run.result.cell.task, "" if alone else run.result.cell.setting, model(run)
+
+    ours, theirs = ({(cell(run), run.place) for run in mine} for mine in runs)
+    placed = {each for each, _ in ours & theirs}
+    return lambda run: (*cell(run), str(run.place) if cell(run) in placed else "")
 
 
-def _by_key(runs: Sequence[Run], alone: bool) -> dict[tuple[str, str], Run]:
-    def key(run: Run) -> tuple[str, str]:
-        return run.result.cell.task, "" if alone else run.result.cell.setting
-
-    return {key(run): run for run in taken(runs, key)[0]}
+def _order(key: Key) -> tuple[Any, ...]:
+    return *place_of(key[:2]), key
 
 
 def compare(a: Run, b: Run) -> Comparison:
@@ -89,9 +109,11 @@ def compare(a: Run, b: Run) -> Comparison:
     rows = [each.result.rows for each in (a, b)]
     correct = [{each: right for each, right in run.result.correct.items() if each in common} for run in (a, b)]
     changes = [
-        Change(*each, a.samples[each].question, answers, (correct[0].get(each), correct[1].get(each)))
+        Change(*each, a.samples[each].question, answers, right)
         for each in common
-        if (answers := (a.samples[each].answer, b.samples[each].answer)) and answers[0] != answers[1]
+        if (answers := (a.samples[each].answer, b.samples[each].answer))
+        and (right := (correct[0].get(each), correct[1].get(each)))
+        and (answers[0] != answers[1] or right[0] != right[1])
     ]
     return Comparison(
         a,
@@ -100,7 +122,7 @@ def compare(a: Run, b: Run) -> Comparison:
         accuracy=difference(correct[1], correct[0]),
         seconds=geometric_mean(*({each: row.seconds for each, row in of.items()} for of in rows)),
         nfe=geometric_mean(*({each: float(row.nfe) for each, row in of.items()} for of in rows)),
-        same=len(common) - len(changes),
+        same=sum(a.samples[each].answer == b.samples[each].answer for each in common),
         changed=tuple(sorted(changes, key=lambda each: each.kind == "text")),
         differing=tuple(_differing(a, b)),
     )

@@ -33,14 +33,15 @@ def name_of(made: Comparison) -> str:
 def figure_rows(made: Sequence[Comparison]) -> list[list[str]]:
     heads = ["task", "A", "B", "documents", "accuracy A", "accuracy B", "difference", "95 % interval", "McNemar p"]
     heads += ["gained", "lost", "same text", "time A / B", "95 % interval", "NFE A / B", "95 % interval"]
-    return [heads, *map(_row, made)]
+    several = len({each.a.result.cell.model for each in made}) > 1
+    return [heads, *(_row(each, several) for each in made)]
 
 
-def _row(made: Comparison) -> list[str]:
+def _row(made: Comparison, models: bool) -> list[str]:
     paired, cells = made.accuracy, [run.result.cell for run in (made.a, made.b)]
     return [
         cells[0].task,
-        *(cell.setting for cell in cells),
+        *(f"{cell.setting} of {cell.model}" if models else cell.setting for cell in cells),
         str(made.documents),
         *(text(share, ".1%") for share in shares(made)),
         text(paired.value if paired else None, "+.1%"),
@@ -69,7 +70,7 @@ def _changed(made: Comparison, most: int | None) -> Section:
     """The samples of one pair that changed."""
     kinds = Counter(each.kind for each in made.changed)
     counted = (
-        f"{len(made.changed)} of {made.documents} answers changed: {kinds['gained']} gained, {kinds['lost']} lost, "
+        f"{len(made.changed)} of {made.documents} samples changed: {kinds['gained']} gained, {kinds['lost']} lost, "
     )
     said = [f"A: {made.a.folder}", f"B: {made.b.folder}", f"{counted}{kinds['text']} in their words alone."]
     if made.differing:
@@ -115,6 +116,8 @@ def _flat(made: Comparison) -> dict[str, Any]:
         "task": made.a.result.cell.task,
         "setting_a": made.a.result.cell.setting,
         "setting_b": made.b.result.cell.setting,
+        "model_a": made.a.result.cell.model,
+        "model_b": made.b.result.cell.model,
         "folder_a": made.a.folder,
         "folder_b": made.b.folder,
         "documents": made.documents,

@@ -13,8 +13,8 @@ from typing import Any
 from odb_dllm.report.collected import place_of
 from odb_dllm.report.html import Table
 from odb_dllm.report.paired import Difference, difference, wilson
-from odb_dllm.report.ratios import COUNTED, MEASURES, over
-from odb_dllm.report.runs import Run
+from odb_dllm.report.ratios import COUNTED, MEASURES, documents, over
+from odb_dllm.report.runs import Run, changes
 from odb_dllm.report.table import NONE, Ratio, interval, ratios, text, write_csv
 
 SWITCHES = ("cache", "rule", "length", "suffix", "speculation", "early_exit")
@@ -50,7 +50,7 @@ RUNGS = tuple(
         ("baseline", {}, "llada_baseline"),
         ("parallel", {"rule": "threshold"}, "parallel"),
         ("dual cache", {"cache": "dual"}, "fast_dllm_baseline"),
-        ("dual cache + early exit", {"early_exit": True}, "fast_dllm_baseline,early_exit=True"),
+        ("dual cache + early exit", {"early_exit": True}, "dual-cache-parallel-exit"),
         ("alp", {"length": "adaptive"}, "alp"),
         ("accept-jump", {"speculation": "accept-jump"}, "accept-jump"),
         ("jump-share", {"speculation": "jump-share"}, "jump-share"),
@@ -67,6 +67,7 @@ class Step:
     run: Run | None = None
     accuracy: Difference | None = None  # to the rung below
     credit: Mapping[str, Ratio] | None = None  # over the rung below, by measure
+    aside: tuple[Run, ...] = ()  # others of this rung from the same place
 
 
 def rung_of(setting: Mapping[str, Any]) -> Rung | None:
@@ -77,11 +78,12 @@ def rung_of(setting: Mapping[str, Any]) -> Rung | None:
 
 def matters(setting: Mapping[str, Any]) -> dict[str, str]:
     """The other fields that decide a rung's texts: only those that are read under its switches."""
-    names = ["alg", "alg_temp", "cfg_scale", "order", "remasking", "temperature", "top_k", "top_p"]
+    names = ["alg", "alg_temp", "cfg_scale", "grow", "order", "remasking", "temperature", "top_k", "top_p"]
+    names += ["refresh"] if setting["cache"] == "dual" else []
     names += ["threshold"] if setting["rule"] == "threshold" else ["steps"]
     adaptive = setting["length"] == "adaptive"
     names += [*(("theta", "eos_guard") if adaptive else ()), *(("stop",) if adaptive or setting["early_exit"] else ())]
-    return {name: json.dumps(setting.get(name)) for name in names}
+    return {name: json.dumps(setting[name]) for name in names if name in setting}
 
 
 def ladders(runs: Sequence[Run]) -> list[list[Step]]:
@@ -99,22 +101,26 @@ def ladders(runs: Sequence[Run]) -> list[list[Step]]:
             if run.result.cell.task == seed.result.cell.task
             and all(values[name] == others[name] for name in values.keys() & others.keys())
         ]
-        near = {rung.name: run for run, rung in fitting if run.place == seed.place}
-        used |= {id(run) for run in near.values()}
-        if len(near) > 1:
-            found.append(_steps(seed.result.cell.task, {**{rung.name: run for run, rung in fitting}, **near}))
+        fitting.sort(key=lambda each: len(changes(each[0].setting)), reverse=True)  # a bare preset is the last
+        near = [(run, rung) for run, rung in fitting if run.place == seed.place]
+        used |= {id(run) for run, _ in near}
+        chosen = {rung.name: run for run, rung in (*fitting, *near)}
+        if len({rung.name for _, rung in near}) > 1:
+            aside = [(run, rung) for run, rung in near if run is not chosen[rung.name]]
+            found.append(_steps(seed.result.cell.task, chosen, aside))
     return found
 
 
-def _steps(task: str, runs: Mapping[str, Run]) -> list[Step]:
+def _steps(task: str, runs: Mapping[str, Run], aside: Sequence[tuple[Run, Rung]]) -> list[Step]:
     made: list[Step] = []
     for rung in RUNGS:
         run, below = runs.get(rung.name), made[-1].run if made else None
+        others = tuple(other for other, its in aside if its is rung)
         if run is None or below is None:
-            made.append(Step(task, rung, run))
+            made.append(Step(task, rung, run, aside=others))
         else:
             changed = difference(run.result.correct, below.result.correct)
-            made.append(Step(task, rung, run, changed, over(run, below)))
+            made.append(Step(task, rung, run, changed, over(run, below), others))
     return made
 
 
@@ -123,6 +129,19 @@ def missing(made: Sequence[Sequence[Step]]) -> str:
     absent = {step.rung.name for steps in made for step in steps if step.run is None}
     said = [f"{rung.name} (setting={rung.setting})" for rung in RUNGS if rung.name in absent]
     return f"Not run everywhere, so that the rung above has no credit there: {'; '.join(said)}." if said else ""
+
+
+def left_aside(made: Sequence[Sequence[Step]]) -> list[str]:
+    """A sentence on each run whose rung another one from the same place stands for."""
+    said = (
+        f"{step.task} {step.rung.name}: {step.run.result.cell.setting} is taken and not {run.result.cell.setting}, "
+        f"in {run.folder}."
+        for steps in made
+        for step in steps
+        for run in step.aside
+        if step.run is not None
+    )
+    return list(dict.fromkeys(said))  # a run may fit several ladders
 
 
 # Writing ---------------------------------------------------------------------------------------------------
@@ -151,7 +170,7 @@ def _row(step: Step) -> list[str]:
         interval(changed.low, changed.high, "+.1%") if changed else NONE,
         text(changed.p if changed else None, ".3g"),
         *(_ratio(credit.get(name)) for name in MEASURES),
-        text(min((each.items for each in credit.values()), default=None), "d"),
+        documents(credit),
     ]
 
 
@@ -184,5 +203,6 @@ def _flat(step: Step) -> dict[str, Any]:
         "mcnemar_p": changed.p if changed else None,
         "speedup": credit["wall"].value if "wall" in credit else None,
         **{f"{name}_ratio": credit[name].value if name in credit else None for name in COUNTED},
-        "documents_compared": min((each.items for each in credit.values()), default=None),
+        "documents_compared": changed.items if changed else None,
+        **{f"{name}_documents": credit[name].items if name in credit else None for name in MEASURES},
     }

@@ -46,7 +46,7 @@ def more(about: Mapping[str, Any]) -> str:
     """What else a run says that its times depend on."""
     parallel, engine = about.get("tensor_parallel", 1), about.get("engine", "auto")
     usual = ("auto", "plain" if about["device"] == "cpu" else "fast")
-    shared = f"one model on {parallel} of them" if parallel > 1 else ""
+    shared = f"tensor parallel {parallel}" if parallel > 1 else ""
     return ", ".join(filter(None, (shared, "" if engine in usual else f"{engine} engine")))
 
 
@@ -109,13 +109,17 @@ def _run(path: Path, task: str, results: Mapping[str, Any], logs: Mapping[str, P
     return Run(
         path,
         result,
-        {"config": cell.config(), "setting": setting, "versions": about.get("versions"), "end": _end(results)},
+        {
+            **{"config": cell.config(), "setting": setting, "versions": about.get("versions"), "end": _end(results)},
+            "host": ", ".join(dict.fromkeys(each["host"] for each in about.get("per_process") or ())) or None,
+        },
         Shape(**shape) if shape else None,
         weights=about.get("weights"),
         shots={leaf: shots for leaf, shots in (results.get("n-shot") or {}).items() if leaf in logs},
         chat_template=results.get("chat_template") is not None,
         logs=tuple(logs.items()),
         more=more(about),
+        world_size=about.get("world_size"),
     )
 
 

@@ -2,14 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from typing import Any
 
 from odb_dllm.protocols import ODB_DLLM, Column, Protocol, ProtocolTask, all_protocols, is_published
 from odb_dllm.report import layout
 from odb_dllm.report.cells import CellResult, Key
 from odb_dllm.report.html import Section, Table
 from odb_dllm.report.mixing import refuse_mixed, taken
-from odb_dllm.report.runs import Place, Run
+from odb_dllm.report.runs import Place, Run, changes
 from odb_dllm.report.table import Results, write_csv
+from odb_dllm.settings import get_setting
+
+BLOCK_LENGTH = 32  # of all the papers' tables
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ def papers(model: str, runs: Sequence[Run]) -> list[Paper]:
         if not mine:
             continue
         refuse_mixed(mine, free=("gen_length",))
-        best, notes = taken(mine, lambda run: (run.result.cell.key, run.result.cell.gen_length, run.place))
+        best, notes = taken(mine, partial(_figure_of, protocol))
         lengths = tuple(sorted({run.result.cell.gen_length for run in mine}))
         tasks = tuple(each for each in protocol.tasks if each.task in {run.result.cell.task for run in mine})
         found.append(Paper(replace(protocol, tasks=tasks, lengths=lengths), model, tuple(best), tuple(notes)))
@@ -40,25 +45,50 @@ def papers(model: str, runs: Sequence[Run]) -> list[Paper]:
 def belongs(run: Run, protocol: Protocol) -> bool:
     """Whether a run was made by a protocol, or is what that asks of a model whose figures it has."""
     cell = run.result.cell
-    task = next((each for each in protocol.tasks if each.task == cell.task), None)
+    task = _task_of(run, protocol)
     if task is None or column_of(run, protocol, task) is None:
         return False
     return run.protocol == protocol.name or (
         is_published(protocol, cell.model)
         and cell.gen_length in protocol.lengths
-        and run.chat_template == protocol.chat_template
-        and set(run.shots.values()) == {task.shots}
+        and run.chat_template is not None
+        and bool(run.shots)
+        and as_asked(run, protocol)
     )
 
 
+def as_asked(run: Run, protocol: Protocol) -> bool:
+    """Whether shots, chat template and block length are the paper's, as far as the run wrote them down."""
+    task = _task_of(run, protocol)
+    return (
+        task is not None
+        and run.result.cell.block_length == BLOCK_LENGTH
+        and run.chat_template in (None, protocol.chat_template)
+        and set(run.shots.values()) <= {task.shots}
+    )
+
+
+def _task_of(run: Run, protocol: Protocol) -> ProtocolTask | None:
+    return next((each for each in protocol.tasks if each.task == run.result.cell.task), None)
+
+
 def column_of(run: Run, protocol: Protocol, task: ProtocolTask) -> Column | None:
-    """The method that a run is of."""
+    """The method that a run is of: the column's setting as the paper chose it, and no switch beyond that."""
     length = run.result.cell.gen_length
     for column in protocol.columns:
         asked = protocol.overrides(task, length, column)
-        if column.setting == run.setting.get("name") and all(run.setting.get(k) == v for k, v in asked.items()):
+        if column.setting is None or column.setting != run.setting.get("name"):
+            continue
+        if changes(run.setting) == changes(asdict(get_setting(column.setting, **asked))):
             return column
     return None
+
+
+def _figure_of(protocol: Protocol, run: Run) -> tuple[Any, ...]:
+    """Which of a table's figures a run is."""
+    task = _task_of(run, protocol)
+    column = task and column_of(run, protocol, task)
+    return run.result.cell.task, column and column.label, run.result.cell.gen_length, run.place
 
 
 def figures_of(paper: Paper) -> dict[Place, list[layout.Figures]]:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from odb_dllm.report.documents import Document
 from odb_dllm.report.runs import Run
-from odb_dllm.report.table import FAST, VANILLAS, Ratio, ratio, wall
+from odb_dllm.report.table import FAST, NONE, VANILLAS, Ratio, ratio, wall
 
 BASES: dict[str, tuple[str, ...]] = {"vanilla": VANILLAS, "fast_dllm": (FAST,)}  # whom the papers compare with
 COUNTED = ("nfe", "flops", "bytes")  # depend on no machine
@@ -34,3 +34,11 @@ def over(run: Run, slow: Run) -> dict[str, Ratio]:
     ours, theirs = measures(run), measures(slow)
     made = {name: ratio(slow.result.cell, theirs[name], run.result.cell, ours[name]) for name in names}
     return {name: found for name, found in made.items() if found is not None}
+
+
+def documents(made: Mapping[str, Ratio]) -> str:
+    """How many documents ratios were taken on: one number where all measures have the same, else one for each."""
+    counts = {name: each.items for name, each in made.items()}
+    if len(set(counts.values())) > 1:
+        return ", ".join(f"{count} in {name}" for name, count in counts.items())
+    return str(next(iter(counts.values()), NONE))

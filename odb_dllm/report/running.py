@@ -245,14 +245,15 @@ def _write(
     info = adapter.get_model_info()
     results["config"] = {"model": "odb_dllm", **info}
     about = info["odb_dllm"]
+    write_atomically(folder / cells.SAMPLES, "".join(f"{text(sample)}\n" for sample in samples))
+    write_atomically(folder / cells.RESULTS, text(results, 2))
     manifest = {
         "config": cell.config(),
         "setting": about["setting"],
         **made,
         "failures": [f"Document {each.doc_id} of {each.task}: {each.error}" for each in adapter.recorder.failures],
+        "files": cells.hashes(folder),
     }
-    write_atomically(folder / cells.SAMPLES, "".join(f"{text(sample)}\n" for sample in samples))
-    write_atomically(folder / cells.RESULTS, text(results, 2))
     write_atomically(folder / cells.MANIFEST, text(manifest, 2))
 
 

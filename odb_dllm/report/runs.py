@@ -53,6 +53,7 @@ class Run:
     protocol: str | None = None  # of another paper than ODB-dLLM's, that it was run by
     logs: tuple[tuple[str, Path], ...] = ()  # lm-eval's logs of samples, each with its task; "" where its lines say it
     more: str = ""  # of its place
+    world_size: int | None = None  # processes side by side; None where the run did not write it down
 
     @property
     def setting(self) -> Mapping[str, Any]:
@@ -63,8 +64,17 @@ class Run:
     @property
     def place(self) -> Place:
         cell = self.result.cell
-        processes = 1 + max((row.rank for row in self.result.rows.values()), default=0)
+        processes = self.world_size or 1 + max((row.rank for row in self.result.rows.values()), default=0)
         return Place(cell.device, cell.batch_size, processes, self.more)
+
+    @property
+    def longest(self) -> float:
+        """The share of all wall time that the longest of its processes took."""
+        each: dict[int, float] = {}
+        for row in self.result.rows.values():
+            each[row.rank] = each.get(row.rank, 0.0) + row.wall_seconds
+        total = sum(each.values())
+        return max(each.values()) / total if total and self.place.processes > 1 else 1.0
 
     @property
     def version(self) -> str | None:

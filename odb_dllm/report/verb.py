@@ -39,7 +39,9 @@ def add_verb(subparsers: Any) -> argparse.ArgumentParser:
 
 def report(args: argparse.Namespace) -> int:
     """Run the verb; the exit code. Raises ``InputError`` before anything is written."""
-    if bool(args.folders) == bool(args.compare):
+    if args.folders and args.compare:
+        raise InputError("Give folders to report on or two to --compare, not both.")
+    if not args.folders and not args.compare:
         raise InputError("Name the folders to report on, or two to --compare, such as: odb-dllm report results.")
     for name in args.compare or args.folders:
         if not Path(name).is_dir():
@@ -109,12 +111,12 @@ def _machine(path: str | None) -> Mapping[str, Any] | None:
 
 def _compare(args: argparse.Namespace) -> int:
     from odb_dllm.report import compare_page, writing
-    from odb_dllm.report.compare import compare, pairs, unpaired
+    from odb_dllm.report.compare import compare, pairs
 
     a, b = map(Path, args.compare)
     runs = (_found([a]), _found([b]))
-    paired = pairs(a, b, runs)
-    made, remarks = [compare(*pair) for pair in paired], unpaired(paired, runs)
+    paired, remarks = pairs(a, b, runs)
+    made = [compare(*pair) for pair in paired]
     out = Path(args.out or "results/compare")
     writing.check_out(out)
     title = f"A: {a}, B: {b}"

@@ -11,6 +11,7 @@ from odb_dllm.report import command
 from odb_dllm.report.command import Plan
 from odb_dllm.report.recovery import only_one
 from odb_dllm.report.verb import write_report
+from odb_dllm.report.writing import check_out
 from odb_dllm.sweep import devices
 from odb_dllm.sweep.board import Board
 from odb_dllm.sweep.devices import Slot
@@ -35,10 +36,13 @@ def sweep(args: argparse.Namespace) -> int:
     for plan in plans:
         command.claim(plan)
     jobs = share(make_jobs(plans, {plan.given.pretrained: weight_bytes(plan) for plan in plans}), *shard)
+    begun = any(job.answered for job in jobs)
     if args.retry_failed:
         jobs = [job for job in jobs if job.state is State.WAITING and job.failed_before()]
     board = Board(sys.stderr, jobs, len(slots))
     board.say(_announced(jobs, slots, args.retry_failed))
+    if args.retry_failed and not (jobs or begun):  # there is nothing to write a table of
+        return 0
     try:
         pool = Pool(slots, {name: getattr(args, name) for name in PASSED}, board)
         pool.run([job for job in jobs if job.state is State.WAITING])
@@ -95,11 +99,21 @@ def finish(out: Path, plans: Sequence[Plan]) -> int:
     """What a sweep ends in, also one that was interrupted: each model's table, and the report on all; the exit code."""
     with only_one(out, LOCKED):  # of several shards the last one to end reads what all others wrote
         written = max(command.report_on(plan, {}) for plan in plans)
-        try:
-            return max(written, write_report([out], out / "report"))
-        except InputError as error:  # nothing is finished yet, or the folder holds results of another kind
-            print(f"No report was written: {error}", file=sys.stderr)
-            return written
+        return max(written, _report(out))
+
+
+def _report(out: Path) -> int:
+    """Write the report; 1 where it cannot be written, but not where there is nothing that one could say."""
+    try:
+        check_out(out / "report")
+    except InputError as error:
+        print(f"error: No report was written: {error}", file=sys.stderr)
+        return 1
+    try:
+        return write_report([out], out / "report")
+    except InputError as error:  # nothing is finished yet, or the folder holds results of another kind
+        print(f"No report was written: {error}", file=sys.stderr)
+        return 0
 
 
 def _complain(jobs: Sequence[Job]) -> int:
@@ -108,7 +122,8 @@ def _complain(jobs: Sequence[Job]) -> int:
         if job.state is State.HELD and job.is_finished():
             job.done("finished meanwhile")
         if job.state is State.FAILED:
-            print(f"error: {job.name}: {job.outcome} (log: {job.log})", file=sys.stderr)
+            log = f" (log: {job.log})" if job.logged else ""
+            print(f"error: {job.name}: {job.outcome}{log}", file=sys.stderr)
         elif job.state is State.HELD:
             print(f"error: {job.name}: {job.outcome}", file=sys.stderr)
     if failed := count(jobs, State.FAILED):

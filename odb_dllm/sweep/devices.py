@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from odb_dllm.errors import InputError
 
 VISIBLE, THREADS = "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"
-NAMES = "import torch; print(*map(torch.cuda.get_device_name, range(torch.cuda.device_count())), sep='\\n')"
+ACCEPTED = "it takes numbers such as 0,1, or all, or cpu"
+MARK = "The GPUs are:"  # comes before their names, whatever else is printed
+NAMES = (
+    "import torch; "
+    f"print({MARK!r}, *map(torch.cuda.get_device_name, range(torch.cuda.device_count())), sep='\\n', flush=True)"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +36,8 @@ def slots(words: str, usable: int, environment: Mapping[str, str], cores: int) -
         cores: that the slots share, unless the environment says how many threads each may have.
     """
     names = [word.strip().lower() for word in words.split(",") if word.strip()]
+    if not names:
+        raise InputError(f"--gpus {words!r} names no device: {ACCEPTED}.")
     if names == ["all"]:
         names = [str(number) for number in range(usable)]
     threads = {} if THREADS in environment else {THREADS: str(max(1, cores // max(1, len(names))))}
@@ -46,8 +53,10 @@ def slots(words: str, usable: int, environment: Mapping[str, str], cores: int) -
 
 
 def _numbers(names: Sequence[str], usable: int) -> list[int]:
-    if not all(name.isdecimal() for name in names) or (usable and not names):
-        raise InputError(f"{','.join(names)!r} names no GPUs: --gpus takes numbers such as 0,1, or all, or cpu.")
+    if "cpu" in names:
+        raise InputError(f"--gpus {','.join(names)} mixes GPUs and cpu, which is not possible: {ACCEPTED}.")
+    if not all(name.isdecimal() for name in names):
+        raise InputError(f"--gpus {','.join(names)} names no GPUs: {ACCEPTED}.")
     if not usable:
         raise InputError("No GPU is usable here: give --gpus cpu to run on the processor.")
     numbers = [int(name) for name in names]
@@ -77,7 +86,7 @@ def gpu_name(of: Sequence[Slot]) -> str | None:
         return None
     environment = {**os.environ, VISIBLE: ",".join(slot.environment[VISIBLE] for slot in of)}
     done = subprocess.run([sys.executable, "-c", NAMES], env=environment, capture_output=True, text=True)
-    names = done.stdout.splitlines()
+    names = done.stdout.partition(f"{MARK}\n")[2].splitlines()
     if done.returncode or len(names) != len(of):
         said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise InputError(f"The GPUs could not be asked for their names: {said}")

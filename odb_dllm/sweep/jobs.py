@@ -39,6 +39,7 @@ class Job:
     nfe: int = 0
     started: float = field(default_factory=time.monotonic)
     loading: float | None = None  # seconds before it generated
+    logged: bool = False  # whether its process was started, which writes the log
 
     @property
     def name(self) -> str:

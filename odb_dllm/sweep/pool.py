@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -39,12 +40,23 @@ class Worker:
         data = os.read(self.pipe.fileno(), 2**16)
         *lines, self.rest = (self.rest + data).split(b"\n")
         for line in lines:
-            event = json.loads(line)
-            if "nfe" in event:
-                self.job.row(**event)
-            else:
-                self.last = event
+            self._take(line)
         return bool(data)
+
+    def _take(self, line: bytes) -> None:
+        """Take one line; what is none of the worker's, such as a print of Python's site modules, goes to the log."""
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = None
+        match event:
+            case {"tokens": tokens, "nfe": nfe, "seconds": seconds}:
+                self.job.row(tokens, nfe, seconds)
+            case {"done": _} | {"held": _} | {"failed": _}:
+                self.last = event
+            case _ if line.strip():
+                with suppress(OSError), self.job.log.open("ab") as log:
+                    log.write(line + b"\n")
 
     def end(self) -> None:
         """Wait for the process, and note in the job what it came to."""
@@ -108,6 +120,7 @@ class Pool:
         job.begin()
         try:
             worker = self.workers[slot] = Worker(job, slot, self._start(job, slot))
+            job.logged = True
         except OSError as error:
             job.fail(f"its process could not be started: {error}")
             self.board.ended(job, slot.name)

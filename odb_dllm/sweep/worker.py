@@ -75,6 +75,7 @@ def _channel() -> Tell:
     """What writes to the sweep, in place of which prints get stderr."""
     lines = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    lines.write("\n")  # ends a line that was printed before in part
 
     def tell(**event: Any) -> None:
         lines.write(json.dumps(event) + "\n")
