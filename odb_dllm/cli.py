@@ -17,6 +17,7 @@ from odb_dllm import bench, bundle, calibrate, certify, chat, demo, doctor, prot
 from odb_dllm.data import add_verbs as add_data_verbs
 from odb_dllm.data_parallel import has_last_word, hush, join, printed_once
 from odb_dllm.errors import InputError
+from odb_dllm.folders import make_writable
 from odb_dllm.report import verb as report_verb
 from odb_dllm.statistics import UNFINISHED
 from odb_dllm.traces import beside
@@ -293,28 +294,18 @@ def _place_statistics(args: argparse.Namespace, config: "EvaluatorConfig") -> Pa
 
     given = args.model_args.get("statistics")
     if given:
-        _writable(Path(given).parent)
+        make_writable(Path(given).parent)
     if not config.output_path:
         return None
     output = Path(config.output_path)
     name = GeneralConfigTracker._get_model_name(args.model_args) or MODEL
     folder = output.parent if output.suffix == ".json" else output / sanitize_model_name(name)
-    _writable(folder)
+    make_writable(folder)
     if given:
         return None
     run = join().broadcast(f"{time.strftime('%Y-%m-%dT%H-%M-%S')}_{os.getpid()}")
     args.model_args["statistics"] = str(folder / f"{UNFINISHED}{run}.jsonl")
     return folder
-
-
-def _writable(folder: Path) -> None:
-    """Make a folder that will be written to; raise ``InputError`` where that cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"The folder {folder} cannot be made: {error.strerror}.") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"The folder {folder} cannot be written to.")
 
 
 def _results(folder: Path | None) -> set[Path]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from odb_dllm.errors import InputError
+from odb_dllm.folders import make_writable
 
 if TYPE_CHECKING:
     from odb_dllm.report.figures import Drawn
@@ -71,7 +72,7 @@ def write_report(
     from odb_dllm.report.assemble import assemble
 
     made = assemble(_found(folders))
-    writing.check_out(out)
+    make_writable(out)
     if show is not None:
         show(writing.to_markdown(TITLE, made.sections))
     return writing.write(out, "report", TITLE, made.sections, made.files, _figures(made.runs, out, machine))
@@ -118,7 +119,7 @@ def _compare(args: argparse.Namespace) -> int:
     paired, remarks = pairs(a, b, runs)
     made = [compare(*pair) for pair in paired]
     out = Path(args.out or "results/compare")
-    writing.check_out(out)
+    make_writable(out)
     title = f"A: {a}, B: {b}"
     print(writing.to_markdown(title, compare_page.sections(made, remarks, FIRST)), flush=True)
     files = {"compare.csv": compare_page.figures_csv(made), "changed.csv": compare_page.changes_csv(made)}

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from odb_dllm.errors import InputError
 from odb_dllm.report.cells import write_atomically
 from odb_dllm.report.html import Section, page
 from odb_dllm.statistics import markdown
@@ -34,16 +33,6 @@ def to_markdown(title: str, sections: Sequence[Section], figures: Sequence["Draw
 def escaped(cell: str) -> str:
     """A cell whose text is not taken for Markdown's or HTML's."""
     return cell.replace("|", "\\|").replace("<", "\\<")
-
-
-def check_out(out: Path) -> None:
-    """Make the output folder; raise ``InputError`` where nothing can be written to it."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"The folder {out} cannot be made: {error.strerror}.") from error
-    if not os.access(out, os.W_OK | os.X_OK):
-        raise InputError(f"The folder {out} cannot be written to.")
 
 
 def write(

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from odb_dllm import tasks
 from odb_dllm.errors import InputError
+from odb_dllm.folders import make_writable
 from odb_dllm.report import command
 from odb_dllm.report.command import Plan
 from odb_dllm.report.recovery import only_one
 from odb_dllm.report.verb import write_report
-from odb_dllm.report.writing import check_out
 from odb_dllm.sweep import devices
 from odb_dllm.sweep.board import Board
 from odb_dllm.sweep.devices import Slot
@@ -105,7 +105,7 @@ def finish(out: Path, plans: Sequence[Plan]) -> int:
 def _report(out: Path) -> int:
     """Write the report; 1 where it cannot be written, but not where there is nothing that one could say."""
     try:
-        check_out(out / "report")
+        make_writable(out / "report")
     except InputError as error:
         print(f"error: No report was written: {error}", file=sys.stderr)
         return 1
