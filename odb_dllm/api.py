@@ -1,6 +1,7 @@
 """The function that most people call."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, overload
 
 import numpy as np
@@ -9,8 +10,9 @@ from numpy.typing import NDArray
 from odb_dllm.benchmarks import check_task, resolve
 from odb_dllm.generation import Generation, NonFiniteLogits
 from odb_dllm.models.loading import DiffusionModel
+from odb_dllm.prefixes import in_common
 from odb_dllm.sampler import Watcher
-from odb_dllm.scheduler import Request, run
+from odb_dllm.scheduler import Request, check, run
 from odb_dllm.settings import Setting, get_setting
 
 Prompt = Sequence[int] | NDArray[np.integer[Any]]
@@ -24,6 +26,7 @@ def generate(
     setting: str | Setting = ...,
     task: str | None = ...,
     family: str | None = ...,
+    shared_prefix: int | None = ...,
     on_event: Watcher | None = ...,
     **overrides: Any,
 ) -> Generation: ...
@@ -37,6 +40,7 @@ def generate(
     setting: str | Setting = ...,
     task: str | None = ...,
     family: str | None = ...,
+    shared_prefix: int | None = ...,
     on_event: Watcher | None = ...,
     **overrides: Any,
 ) -> list[Generation]: ...
@@ -49,6 +53,7 @@ def generate(
     setting: str | Setting = "jump-share",
     task: str | None = None,
     family: str | None = None,
+    shared_prefix: int | None = None,
     on_event: Watcher | None = None,
     **overrides: Any,
 ) -> Generation | list[Generation]:
@@ -60,6 +65,9 @@ def generate(
         setting: a preset's name or a ``Setting``.
         task: one of the five benchmarks, for its published stop patterns and thresholds; None: EOS only.
         family: ``llada_instruct``, ``llada_1_5`` or ``dream``, whose thresholds to use; None tells it from the model.
+        shared_prefix: how many first tokens the prompts have in common, whose keys and values are then computed once
+            (``prefix=shared``, an approximation: docs/beyond.md). With ``prefix="shared"`` alone, all that several
+            prompts begin with alike.
         on_event: called with an ``Event`` after each forward (``event.sequence`` is the index of the prompt).
         **overrides: any field of ``Setting``; ``threshold=None`` means none: quota unless a factor is given.
 
@@ -70,12 +78,17 @@ def generate(
         InputError: an unknown name, values that make no sense together, a prompt that does not fit.
         NonFiniteLogits: the model's logits are NaN or infinite.
     """
+    if shared_prefix is not None:
+        overrides["prefix"] = "shared"
     chosen = get_setting(setting, **overrides)
     check_task(task)
     chosen, stop = resolve(model, chosen, task=task, family=family)
     several = _is_list_of_prompts(prompt_ids)
     prompts = list(prompt_ids) if several else [prompt_ids]
-    requests = [Request(prompt, chosen, stop, index) for index, prompt in enumerate(prompts)]
+    requests = [Request(prompt, chosen, stop, index, shared_prefix or 0) for index, prompt in enumerate(prompts)]
+    if chosen.prefix == "shared" and shared_prefix is None and len(prompts) > 1:
+        check(model, requests)
+        requests = [replace(request, shared=in_common(prompts)) for request in requests]
     results: dict[int, Generation] = {}
     for index, result in run(model, requests, on_event=on_event):
         if isinstance(result, NonFiniteLogits):

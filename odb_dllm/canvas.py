@@ -2,17 +2,26 @@
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from odb_dllm.contract import Draw, Event, Floats, Forward, Guidance, Ints, Pass, Prediction, Range
 from odb_dllm.generation import NonFiniteLogits
 from odb_dllm.settings import Setting
-from odb_dllm.stopping import StopRule, first_mass, first_predicted
+from odb_dllm.stopping import StopRule, first_mass, first_match, first_predicted
 
 Watcher = Callable[[Event], None]
 Answer = Generator[Forward, Prediction, Prediction]
+Decided = tuple[Ints, Ints, Floats]  # positions, tokens, confidences
+NOTHING: Decided = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+
+
+class Opened(NamedTuple):
+    """A block's first forward, and its predictions for the block."""
+
+    forward: Forward
+    prediction: Prediction
 
 
 @dataclass
@@ -35,6 +44,8 @@ class Canvas:
     cached: int = 0  # one past the last position whose keys and values were ever stored
     passes: list[Pass] = field(default_factory=list)
     shift: int = 0
+    shared: int = 0  # first positions whose keys and values the first refresh takes from a prefix that others share
+    late: Decided = NOTHING  # what a refresh decided of the block before, until the forward is noted
 
     def is_masked(self, block: Range) -> np.ndarray:
         return self.tokens[slice(*block)] == self.mask
@@ -42,9 +53,14 @@ class Canvas:
 
 def extend(canvas: Canvas, start: int) -> int:
     """Give a canvas that began short ``grow`` positions from ``start`` on, until an end is predicted; its end."""
-    if canvas.setting.grow is not None and not canvas.found:
-        canvas.end = min(len(canvas.tokens), max(canvas.end, start + canvas.setting.grow))
+    canvas.end = _extended(canvas, start)
     return canvas.end
+
+
+def _extended(canvas: Canvas, start: int) -> int:
+    if canvas.setting.grow is None or canvas.found:
+        return canvas.end
+    return min(len(canvas.tokens), max(canvas.end, start + canvas.setting.grow))
 
 
 def opening(canvas: Canvas, block: Range) -> Forward:
@@ -55,25 +71,35 @@ def opening(canvas: Canvas, block: Range) -> Forward:
     if cache == "prefix":
         return _forward(canvas, "refresh", _span(*fed), _wanted(canvas, block, fed), store=(0, block[0]))
     sees: tuple[Range, ...] = ()
-    if canvas.cached and (part := _refreshed(canvas, block)) is not None:
+    prefix = None if canvas.cached or not canvas.shared else canvas.tokens[: canvas.shared]
+    if (part := _refreshed(canvas, block)) is not None:
         fed, sees = (part,), _ranges((0, part[0]), (part[1], min(canvas.cached, canvas.end)))
     canvas.cached = max(min(canvas.cached, canvas.end), fed[-1][1])
-    return _forward(
-        canvas, "refresh", _span(*fed), _wanted(canvas, block, fed), sees=sees, store=(fed[0][0], canvas.end)
-    )
+    more = {"sees": sees, "store": (fed[0][0], canvas.end), "prefix": prefix}
+    return _forward(canvas, "refresh", _span(*fed), _wanted(canvas, block, fed), **more)
 
 
 def _wanted(canvas: Canvas, block: Range, fed: tuple[Range, ...]) -> Ints:
-    """What the first forward of a block predicts: the block, and where lengths are predicted all that is fed behind."""
-    return np.arange(block[0], fed[-1][1] if canvas.setting.predicts_length else block[1])
+    """What a block's first forward predicts: what is left of the one before, the block, and for lengths all behind."""
+    last = fed[-1][1] if canvas.setting.predicts_length else block[1]
+    return np.concatenate([_left(canvas, block), np.arange(block[0], last)])
+
+
+def _left(canvas: Canvas, block: Range) -> Ints:
+    """Masks of the block before, where that went ahead."""
+    first = max(canvas.prompt, block[0] - canvas.setting.span)
+    return first + np.flatnonzero(canvas.is_masked((first, block[0])))
 
 
 def _refreshed(canvas: Canvas, block: Range) -> Range | None:
     """The part of the canvas that a block's first forward feeds, the rest being cached; None: all of it."""
+    if not canvas.cached:
+        return (canvas.shared, canvas.end) if canvas.shared else None
     kind, _, number = canvas.setting.refresh.partition(":")
     if kind == "window":
         reach = max(int(number), canvas.shift)
-        return max(canvas.prompt, block[0] - reach), min(block[1] + int(number), canvas.end)
+        first = min([block[0] - reach, *(_left(canvas, block) - canvas.shift)])
+        return max(canvas.prompt, first), min(block[1] + int(number), canvas.end)
     index = (block[0] - canvas.prompt) // canvas.setting.span
     whole = kind == "full" or (kind == "every" and index % int(number) == 0)
     return None if whole else (canvas.prompt, canvas.end)
@@ -153,12 +179,36 @@ def ask(canvas: Canvas, forward: Forward) -> Answer:
     return prediction
 
 
-def begin(canvas: Canvas, block: Range, forward: Forward) -> Answer:
-    """Run a block's first forward, predict the length where that is adaptive, and return the block's predictions."""
+def begin(canvas: Canvas, block: Range) -> Generator[Forward, Prediction, Opened | None]:
+    """Run a block's first forward: decide what is left of the block before, and predict the length where adaptive.
+
+    None where the block before turns out to hold the answer's end.
+    """
+    forward = opening(canvas, block)
     prediction = yield from ask(canvas, forward)
+    positions = forward.targets[:, 1]
+    if (left := positions < block[0]).any():
+        canvas.late = positions[left], prediction.token[left], prediction.confidence[left]
+        canvas.tokens[positions[left]] = prediction.token[left]
+        if stops_at(canvas, (block[0] - canvas.setting.span, block[0])) is not None:
+            accept(canvas, block, forward, *NOTHING)
+            return None
     if canvas.setting.predicts_length:
-        _predict_length(canvas, block, prediction)
-    return prediction[forward.targets[:, 1] < block[1]]
+        _predict_length(canvas, block, prediction[~left])
+    return Opened(forward, prediction[~left & (positions < block[1])])
+
+
+def unfinished(canvas: Canvas, block: Range) -> bool:
+    """Whether a block takes another step: it has masks, and more than it may leave to the next block's refresh."""
+    masks = int(canvas.is_masked(block).sum())
+    if masks == 0 or masks > canvas.setting.ahead:
+        return masks > 0
+    return stops_at(canvas, block) is not None or block[1] >= _extended(canvas, block[1])
+
+
+def stops_at(canvas: Canvas, block: Range) -> int | None:
+    """Where in a block a stop pattern ends the generation; None where none does."""
+    return first_match(canvas.tokens[slice(*block)], canvas.stop.patterns) if canvas.setting.early_exit else None
 
 
 def _predict_length(canvas: Canvas, block: Range, prediction: Prediction) -> None:
@@ -187,6 +237,9 @@ def accept(
 ) -> None:
     """Write tokens to the canvas, note the forward, and tell those who watch."""
     canvas.tokens[positions] = tokens
+    decided = zip(canvas.late, (positions, tokens, confidence), strict=True)
+    positions, tokens, confidence = (np.concatenate(pair) for pair in decided)
+    canvas.late = NOTHING
     cached = sum(last - first for first, last in forward.sees)
     numbers = (len(forward), cached, len(forward.targets), (block[0] - canvas.prompt) // canvas.setting.span)
     branches = 1 if forward.branch is None else int(forward.branch[-1]) + 1

@@ -56,6 +56,9 @@ class Forward:
     end: int  # canvas end: whatever is cached at or past it is dropped
     sees: tuple[Range, ...] = ()  # ranges of cached positions, ascending and apart from the fed ones
     store: Range | None = None  # keep the K/V of fed positions in this range; needs a single branch
+    # [p], tokens of [0, p) whose K/V this forward finds in the cache, where there were none: those that the tokens have
+    # when they see each other alone. The engine computes them, or remembers them from another sequence.
+    prefix: Ints | None = None
     branch: Ints | None = None  # [n]; None: all are of branch 0
     shared: Bools | None = None  # [n]; None: none is
     draw: Draw | None = None  # None: arg-max of the plain logits

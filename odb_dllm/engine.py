@@ -17,6 +17,7 @@ from torch import Tensor
 from odb_dllm.confidence import gumbel, rank_rows, score_rows, shape_rows
 from odb_dllm.contract import Bools, Draw, Forward, Ints, Prediction, Score
 from odb_dllm.models.loading import DiffusionModel
+from odb_dllm.prefixes import Prefixes
 
 # Logits that exist at one time. On the CPU, larger blocks would come from and go back to the system at each use.
 LOGITS_BYTES = {"cpu": 16 * 2**20, "cuda": 256 * 2**20}
@@ -27,6 +28,7 @@ class Pool:
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         self.keys, self.values = keys, values
+        self.prefixes = Prefixes()
         self._free = list(range(keys.shape[1]))[::-1]
 
     @property
@@ -104,13 +106,19 @@ class Engine:
         return self.pool(1, slots).open() if slots else None
 
     def clock(self) -> float:
-        """Seconds, as time that is charged to generations passes: while a kind of forward is prepared, it stands."""
-        return time.perf_counter() - self.capture_seconds
+        """Seconds, as time that is charged to generations passes.
+
+        It stands while a kind of forward is prepared, and while a prefix is computed that sequences share.
+        """
+        return time.perf_counter() - self.capture_seconds - self.model.spent.seconds
 
     @torch.inference_mode()
     def answer(self, requests: Sequence[Asked]) -> list[Prediction]:
         """Answer requests of different sequences; one copy brings all predictions to the host."""
         requests = [(cache if uses_cache(forward) else None, forward) for cache, forward in requests]
+        for cache, forward in requests:
+            if cache is not None and forward.prefix is not None:
+                self._begin(cache, forward.prefix)
         groups: dict[Hashable, list[int]] = {}
         for index, asked in enumerate(requests):
             groups.setdefault(self._kind(*asked), []).append(index)
@@ -119,6 +127,23 @@ class Engine:
         made = predictions(torch.cat(packed, dim=1).cpu().numpy(), [requests[index][1] for index in order])
         answers = dict(zip(order, made, strict=True))
         return [answers[index] for index in range(len(requests))]
+
+    def _begin(self, cache: KVCache, tokens: Ints) -> None:
+        """Put a prefix into an empty cache: one that the pool remembers, or one that is computed now, by itself."""
+        n = len(tokens)
+        forward = Forward("refresh", tokens, np.arange(n), np.empty((0, 2), np.int64), n, store=(0, n))
+
+        def compute() -> None:
+            started, spent = time.perf_counter(), self.model.spent
+            self._batch([(cache, forward)])
+            if self.model.device.type == "cuda":
+                torch.cuda.synchronize(self.model.device)
+            spent.forwards, spent.tokens = spent.forwards + 1, spent.tokens + n
+            spent.seconds += time.perf_counter() - started
+
+        slots = [part[:, cache.row, :, :n] for part in (cache.pool.keys, cache.pool.values)]
+        cache.pool.prefixes.fill(tokens, slots, compute)
+        cache.stored = n
 
     def _kind(self, cache: KVCache | None, forward: Forward) -> Hashable:
         """What requests must have in common to be answered in one forward."""

@@ -26,7 +26,7 @@ from odb_dllm import response_cache, statistics
 from odb_dllm.benchmarks import resolve
 from odb_dllm.data_parallel import own_device
 from odb_dllm.errors import InputError
-from odb_dllm.gen_kwargs import final_text, setting_of, task_values, until_of
+from odb_dllm.gen_kwargs import final_text, setting_of, task_values, until_of, warn_once
 from odb_dllm.generation import NonFiniteLogits
 from odb_dllm.likelihood import log_likelihood
 from odb_dllm.model_info import model_info
@@ -47,6 +47,7 @@ from odb_dllm.sharded_lm import ShardedLM
 from odb_dllm.stopping import StopRule
 from odb_dllm.tasks.metadata import TaskFacts, attach, facts_of
 from odb_dllm.tasks.shares import answered
+from odb_dllm.tasks.shots import shared_tokens
 from odb_dllm.tensor_parallel.group import check_machine
 from odb_dllm.tensor_parallel.sharding import check_sizes
 from odb_dllm.traces import make_trace
@@ -69,6 +70,7 @@ class Job:
     setting: Setting
     task_stop: Any  # the stop patterns that the task's YAML carries
     sequence: int  # keys its noise
+    shared: int  # first tokens of the prompt that all of the task's have
 
 
 class ODBDiffusionLM(ShardedLM):
@@ -232,7 +234,7 @@ class ODBDiffusionLM(ShardedLM):
         self._check_lengths(jobs)
         resolved = [self._resolve(job) for job in jobs]
         pending = [
-            Request(job.prompt, setting, stop, job.sequence)
+            Request(job.prompt, setting, stop, job.sequence, job.shared)
             for job, (setting, stop, _) in zip(jobs, resolved, strict=True)
         ]
         texts = [""] * len(requests)
@@ -262,13 +264,20 @@ class ODBDiffusionLM(ShardedLM):
         facts = facts_of(request) or TaskFacts(chat=self._chat)
         repeat = self._repeats[id(request)]
         self._repeats[id(request)] += 1
+        encode = partial(self.tok_encode, add_special_tokens=False if facts.chat else None)
+        ids, shares = encode(prompt), self.arguments.setting.prefix == "shared"
+        shared = shared_tokens(request, facts.task, ids, encode) if shares else 0
+        if shares and not shared:
+            name = request.task_name
+            warn_once(f"The prompts of {name} have no fixed examples in common: prefix=shared is left out.")
         return Job(
             key=(request.task_name, request.doc_id, request.idx, repeat),
-            prompt=self.tok_encode(prompt, add_special_tokens=False if facts.chat else None),
+            prompt=ids,
             until=until_of(gen),
             setting=setting_of(self.arguments, gen, facts.metadata, end_of_turn=facts.chat),
             task_stop=task_values(facts.metadata).get("stop"),
             sequence=_hash(request.task_name, prompt, request.idx, repeat),
+            shared=shared,
         )
 
     def _check_lengths(self, jobs: Sequence[Job]) -> None:

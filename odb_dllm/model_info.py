@@ -10,6 +10,7 @@ import transformers
 
 from odb_dllm.arguments import folder_digest
 from odb_dllm.counting import Shape
+from odb_dllm.prefixes import Spent
 from odb_dllm.settings import Setting
 from odb_dllm.statistics import UNFINISHED, table
 from odb_dllm.version import __version__
@@ -36,6 +37,7 @@ def model_info(lm: "ODBDiffusionLM", given: Mapping[str, Any]) -> dict[str, Any]
         "batch_size": lm.batch_size,
         "engine": lm.arguments.engine,
         "capture_seconds": lm.model.capture_seconds if "model" in lm.__dict__ else 0.0,
+        "prefixes": asdict(_spent(lm)),
         "shape": asdict(Shape.of(lm.config)),
         "weights": folder_digest(lm.folder),
         "versions": {
@@ -54,6 +56,11 @@ def model_info(lm: "ODBDiffusionLM", given: Mapping[str, Any]) -> dict[str, Any]
     return {"model_args": kept, "odb_dllm": {"run": path.stem.removeprefix(UNFINISHED), **info}}
 
 
+def _spent(lm: "ODBDiffusionLM") -> Spent:
+    """What prefixes that documents share have cost this process."""
+    return lm.model.spent if "model" in lm.__dict__ else Spent()
+
+
 def print_speed(lm: "ODBDiffusionLM | None", *, cached: bool) -> None:
     """Print the table of a run's speed; ``cached``: responses of earlier runs were used."""
     if lm is None:
@@ -69,6 +76,9 @@ def print_speed(lm: "ODBDiffusionLM | None", *, cached: bool) -> None:
     print(f"\n{lm.arguments.setting.name} ({lm.arguments.pretrained}, {lm.dtype} on {device}, batch {lm.batch_size})")
     print(table({**by_task, **several}))
     print("tokens/s: tokens before the first EOS or stop pattern / wall seconds; means are per sample")
+    if (spent := _spent(lm)).forwards:
+        once = f"{spent.forwards} of {spent.tokens} tokens in {spent.seconds:.2f} s"
+        print(f"Forwards over shared prefixes, in the wall seconds alone: {once}")
     if lm.world_size > 1:
         print(f"Together; and each of the {lm.world_size} processes, over its own wall time:")
         print(table(lm.by_process(), "Process"))

@@ -4,20 +4,37 @@ It is a generator: it yields a ``Forward``, is sent the ``Prediction`` and retur
 fed, what is cached, which positions are unmasked and where the canvas ends follows from the ``Setting`` alone.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from odb_dllm import speculation as spec
-from odb_dllm.canvas import Canvas, Watcher, accept, ask, begin, extend, opening, opens_one, plain_step
+from odb_dllm.canvas import (
+    Canvas,
+    Opened,
+    Watcher,
+    accept,
+    ask,
+    begin,
+    extend,
+    opens_one,
+    plain_step,
+    stops_at,
+    unfinished,
+)
 from odb_dllm.contract import Floats, Forward, Ints, Prediction, Range
+from odb_dllm.costs import Budget, StepCosts
+from odb_dllm.drafting import MOST, Drafter
 from odb_dllm.errors import InputError
 from odb_dllm.generation import Generation, NonFiniteLogits
 from odb_dllm.settings import Setting
 from odb_dllm.speculative import exact, speculative
-from odb_dllm.stopping import StopRule, first_match
+from odb_dllm.stopping import StopRule
 from odb_dllm.unmasking import RULES, Moment, schedule, top
 
+Decoder = Callable[[Canvas, Range, Opened], Generator[Forward, Prediction, None]]  # of one block
 __all__ = ["Generation", "NonFiniteLogits", "Watcher", "capacity", "sample"]
 
 
@@ -29,7 +46,9 @@ def sample(
     *,
     shift: int = 0,
     sequence: int = 0,
+    shared: int = 0,
     watch: Watcher | None = None,
+    budget: Budget | None = None,
 ) -> Generator[Forward, Prediction, Generation]:
     """Generate ``setting.gen_length`` tokens after ``prompt`` (int64 [P]).
 
@@ -37,21 +56,31 @@ def sample(
         mask: id of the mask token.
         shift: rows before a position at which the model predicts it.
         sequence: with the seed, decides the noise of this generation.
+        shared: how many first tokens of the prompt others begin with too, for ``prefix=shared``.
         watch: called with an ``Event`` after each forward.
+        budget: for ``speculation=auto``, what a step costs now; the setting's own ``costs`` win. None: a step alone on
+            an H200.
 
     Raises:
         NonFiniteLogits: a prediction that was needed is NaN or infinite.
     """
     tokens = np.concatenate([prompt, np.full(setting.gen_length, mask, np.int64)])
-    end = len(prompt) + (setting.grow or setting.gen_length)
+    end = len(prompt) + min(setting.grow or setting.gen_length, setting.gen_length)
     canvas = Canvas(setting, stop, mask, tokens, len(prompt), end, setting.gen_length, sequence, watch)
     canvas.shift = shift
-    decode = {"none": _plain, "exact": exact}.get(setting.speculation, speculative)
+    if setting.prefix == "shared":  # where predictions are shifted, the first one is read within the prompt
+        canvas.shared = max(0, min(shared, len(prompt) - shift))
+    decoders: dict[str, Decoder] = {"none": _plain, "exact": exact, "auto": _auto(setting, budget)}
+    decode = decoders.get(setting.speculation, speculative)
     decode_length = None
     start = canvas.prompt
     while start < extend(canvas, start) and decode_length is None:
         block = (start, start + setting.span)
-        yield from decode(canvas, block)
+        opened = yield from begin(canvas, block)
+        if opened is None:
+            block = (start - setting.span, start)
+        else:
+            yield from decode(canvas, block, opened)
         decode_length = _exit(canvas, block)
         start = block[1]
     response = tokens[canvas.prompt : canvas.end].tolist()
@@ -75,18 +104,27 @@ def capacity(setting: Setting, prompt: int, shift: int = 0) -> int:
     branches = 0
     if setting.speculation != "none":
         branches = spec.fed_tokens(block, 0, spec.JUMP)
+    if setting.speculation == "auto":
+        branches = MOST * block
     if setting.speculation == "jump-share":
         branches = max(branches, spec.fed_tokens(block, min(block, (1 + shift) * max(spec.SWITCH_AT)), spec.SHARE))
     return prompt + setting.gen_length + branches
 
 
-def _plain(canvas: Canvas, block: Range) -> Generator[Forward, Prediction, None]:
+def _auto(setting: Setting, budget: Budget | None) -> Decoder:
+    """Lossless speculation, with drafts by their cost."""
+    budget = budget or Budget()
+    if setting.costs is not None:
+        budget = replace(budget, costs=StepCosts(setting.costs))
+    return partial(exact, drafter=Drafter(budget, setting.span))
+
+
+def _plain(canvas: Canvas, block: Range, first: Opened) -> Generator[Forward, Prediction, None]:
     """Unmask by the setting's rule, forward after forward."""
     setting = canvas.setting
     rule = RULES[setting.rule] if isinstance(setting.rule, str) else setting.rule
     assert rule is not None
-    forward = opening(canvas, block)
-    prediction = yield from begin(canvas, block, forward)
+    forward, prediction = first
     step, masks = 0, int(canvas.is_masked(block).sum())
     opened = int(opens_one(canvas, forward))
     while True:
@@ -100,7 +138,7 @@ def _plain(canvas: Canvas, block: Range) -> Generator[Forward, Prediction, None]
         if not taken.any() and rule is not schedule:  # whatever another rule says, each forward decides something
             taken = top(score, 1)
         accept(canvas, block, forward, open_[taken], prediction.token[taken], prediction.confidence[taken])
-        if taken.all():
+        if not unfinished(canvas, block):
             return
         forward = plain_step(canvas, block)
         prediction = yield from ask(canvas, forward)
@@ -122,9 +160,7 @@ def _scores(canvas: Canvas, prediction: Prediction) -> Floats:
 
 def _exit(canvas: Canvas, block: Range) -> int | None:
     """The decode length where a complete block holds a stop pattern; the rest of the canvas becomes EOS."""
-    if not canvas.setting.early_exit:
-        return None
-    offset = first_match(canvas.tokens[slice(*block)], canvas.stop.patterns)
+    offset = stops_at(canvas, block)
     if offset is None:
         return None
     canvas.tokens[block[1] :] = canvas.stop.eos[0]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from odb_dllm.contract import Forward, Prediction
+from odb_dllm.costs import Budget, costs_of
 from odb_dllm.engine import Engine, KVCache, Pool
 from odb_dllm.errors import InputError
 from odb_dllm.generation import Generation, NonFiniteLogits
@@ -30,6 +31,7 @@ class Request:
     setting: Setting
     stop: StopRule
     sequence: int = 0
+    shared: int = 0  # first tokens of the prompt that others begin with too, for prefix=shared
 
 
 @dataclass
@@ -56,6 +58,10 @@ def check(model: DiffusionModel, requests: Iterable[Request]) -> None:
         length, wanted = len(prompt), request.setting.gen_length
         if length and not (prompt.min() >= 0 and prompt.max() < model.vocab_size):
             raise InputError(f"Prompt {index} holds token ids outside the vocabulary of {model.vocab_size}.")
+        if not (isinstance(request.shared, int) and 0 <= request.shared <= length):
+            raise InputError(
+                f"The shared prefix of prompt {index} must be a number of its {length} tokens, not {request.shared!r}."
+            )
         if length + wanted > model.max_length:
             raise InputError(
                 f"Prompt {index} of {length} tokens and gen_length {wanted} exceed the model's maximum of "
@@ -100,12 +106,13 @@ def _run(
     running: list[_Running] = []
     shift = engine.model.network.shift
     slots = max(capacity(request.setting, len(request.prompt), shift) for _, request in waiting)
+    budget = Budget(costs_of(engine.model.device.type), running.__len__)
     pool: Pool | None = None
     try:
         pool = engine.pool(batch_size, slots) if slots else None
         while waiting or running:
             while waiting and len(running) < batch_size:
-                running.append(_admit(engine, *waiting.popleft(), pool, watch))
+                running.append(_admit(engine, *waiting.popleft(), pool, watch, budget))
             yield from _round(engine, running)
     except torch.OutOfMemoryError:
         waiting.extendleft((each.index, each.request) for each in reversed(running))
@@ -153,7 +160,9 @@ def _fewer(count: int, model: DiffusionModel) -> int:
     return count // 2
 
 
-def _admit(engine: Engine, index: int, request: Request, pool: Pool | None, watch: Watcher | None) -> _Running:
+def _admit(
+    engine: Engine, index: int, request: Request, pool: Pool | None, watch: Watcher | None, budget: Budget
+) -> _Running:
     admitted = engine.clock()
     prompt = np.asarray(request.prompt, np.int64)
     sampler = sample(
@@ -163,7 +172,9 @@ def _admit(engine: Engine, index: int, request: Request, pool: Pool | None, watc
         engine.model.ids.mask,
         shift=engine.model.network.shift,
         sequence=request.sequence,
+        shared=request.shared,
         watch=watch,
+        budget=budget,
     )
     cache = pool.open() if pool is not None and request.setting.cache != "none" else None
     return _Running(index, request, sampler, next(sampler), cache, admitted)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from odb_dllm.contract import Score
+from odb_dllm.costs import Points, read_costs
 from odb_dllm.errors import InputError, nearest
 from odb_dllm.unmasking import RULES, Rule
 
@@ -23,8 +24,9 @@ logger = logging.getLogger(__name__)
 CHOICES: dict[str, tuple[str, ...]] = {
     "cache": ("none", "prefix", "dual"),
     "length": ("fixed", "adaptive", "mass"),
+    "prefix": ("none", "shared"),
     "suffix": ("full", "window"),
-    "speculation": ("none", "accept-jump", "jump-share", "exact"),
+    "speculation": ("none", "accept-jump", "jump-share", "exact", "auto"),
     "remasking": ("low_confidence", "random"),
     "order": ("blocks", "whole"),
     "alg": ("none", "maskgit_plus", "topk_margin", "entropy", "confidence_threshold"),
@@ -57,12 +59,16 @@ class Setting:
     refresh: str = (
         "full"  # full | response | every:k | window:w; what a block's first forward feeds, see docs/beyond.md
     )
+    prefix: str = "none"  # none | shared (the first refresh takes what prompts begin with alike from memory)
     # fixed | adaptive (a stop pattern is predicted, by task) | mass (EOS is, over the whole suffix)
     length: str = "fixed"
     grow: int | None = None  # begin with so many positions, and keep so many ahead until an end is predicted
     suffix: str = "full"  # full | window (only window_size positions after the block, and the last one)
     window_size: int | None = None  # None = the published table
-    speculation: str = "none"  # none | accept-jump | jump-share | exact (the tokens are those without it)
+    # none | accept-jump | jump-share | exact (the tokens are those without it) | auto (so too; drafts by their cost)
+    speculation: str = "none"
+    costs: Points | None = None  # for auto: (tokens, milliseconds) of a step, or a file of `odb-dllm bench --out`
+    ahead: int = 0  # masks that a block may leave to the next block's refresh
     early_exit: bool = False
     stop: str | tuple[Pattern, ...] | None = None  # None = by task; "eos" = EOS alone; or ids, id tuples, strings
     theta: float | None = None  # confidence that length prediction asks of a stop pattern; None = by task
@@ -94,6 +100,7 @@ class Setting:
             if getattr(self, name) is False:
                 put(name, "none")
         put("stop", _stop_patterns(self.stop))
+        put("costs", read_costs(self.costs))
         _check_types(self)
         if self.rule is None:
             put("rule", _rule_of(self.alg, self.order, self.threshold, self.factor))
@@ -188,7 +195,7 @@ def _check_types(s: Setting) -> None:
         return isinstance(value, int) and not isinstance(value, bool)
 
     kinds: tuple[tuple[Callable[[Any], bool], str, tuple[str, ...], bool], ...] = (
-        (is_int, "a whole number", ("gen_length", "block_length", "seed"), False),
+        (is_int, "a whole number", ("gen_length", "block_length", "seed", "ahead"), False),
         (is_int, "a whole number", ("steps", "window_size", "top_k", "grow"), True),
         (is_number, "a number", ("temperature", "alg_temp", "cfg_scale"), False),
         (is_number, "a number or None", ("threshold", "factor", "confidence_alpha", "theta", "top_p"), True),
@@ -250,7 +257,7 @@ def _check_ranges(s: Setting) -> None:
         value = getattr(s, name)
         if value is not None and not 0 <= value <= 1:
             raise InputError(f"{name} must lie between 0 and 1, not {value}.")
-    for name in ("temperature", "alg_temp", "cfg_scale", "window_size", "factor", "top_k"):
+    for name in ("temperature", "alg_temp", "cfg_scale", "window_size", "factor", "top_k", "ahead"):
         value = getattr(s, name)
         if value is not None and not 0 <= value < float("inf"):
             raise InputError(f"{name} must be a finite number of at least 0, not {value}.")
@@ -264,10 +271,8 @@ def _check_lengths(s: Setting) -> None:
             f"gen_length {s.gen_length} must be a multiple of block_length {s.block_length}; "
             f"{-(-s.gen_length // s.block_length) * s.block_length} would be."
         )
-    if s.grow is not None and not (0 < s.grow <= s.gen_length and s.grow % s.span == 0):
-        raise InputError(
-            f"grow {s.grow} must be a multiple of block_length {s.span}, and at most gen_length {s.gen_length}."
-        )
+    if s.grow is not None and not (s.grow > 0 and s.grow % s.span == 0):
+        raise InputError(f"grow {s.grow} must be a multiple of block_length {s.span}.")
     fits = s.steps is None or (s.steps >= 1 and s.steps % s.blocks == 0 and s.steps <= s.gen_length)
     if s.rule in COUNTED and not fits:
         blocks = "" if s.order == "whole" else f"a multiple of the {s.blocks} blocks (gen_length / block_length) and "
@@ -298,6 +303,16 @@ def _check_combinations(s: Setting) -> None:
         )
     if s.refresh != "full" and (s.cache != "dual" or s.suffix == "window"):
         raise InputError(f"refresh={s.refresh} needs cache=dual and suffix=full: what is not fed is read from there.")
+    if s.prefix == "shared" and (s.cache != "dual" or s.suffix == "window"):
+        raise InputError("prefix=shared needs cache=dual and suffix=full: the prefix is read from the cache.")
+    reach = s.refresh.partition("window:")[2]
+    if s.speculation in ("exact", "auto") and reach and int(reach) < s.span:
+        raise InputError(
+            f"speculation={s.speculation} needs refresh=window:{s.span} or more: steps with branches store nothing, so "
+            "that the next refresh must feed the whole block before it."
+        )
+    if s.ahead and s.cache != "dual":
+        raise InputError(f"ahead={s.ahead} needs cache=dual: a block's last masks are left to the next one's refresh.")
     if s.cfg_scale > 0 and s.cache != "none":
         raise InputError("cfg_scale above 0 needs cache=none: the unconditional canvas has no cache.")
     if s.alg in RANKED and s.rule != "schedule":

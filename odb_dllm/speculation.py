@@ -93,7 +93,7 @@ def own_positions(masked: Bools, shift: int) -> Bools:
 
 
 def fed_tokens(block_length: int, own: int, layout: Layout) -> int:
-    """Tokens that a step feeds: whole copies in stage 1; the block and each branch's ``own`` positions in stage 2."""
-    if layout is JUMP:
-        return len(JUMP) * block_length
+    """Tokens that a step feeds: whole copies; in stage 2, the block and each branch's ``own`` positions."""
+    if layout is not SHARE:
+        return len(layout) * block_length
     return block_length + (len(SHARE) - 1) * own

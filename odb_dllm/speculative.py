@@ -6,16 +6,18 @@ from typing import Any
 import numpy as np
 
 from odb_dllm import speculation as spec
-from odb_dllm.canvas import Canvas, accept, around, ask, begin, draw_of, opening, opens_one
+from odb_dllm.canvas import Canvas, Opened, accept, around, ask, draw_of, opens_one, plain_step, unfinished
 from odb_dllm.contract import Bools, Floats, Forward, Ints, Prediction, Range
+from odb_dllm.drafting import MOST, Drafter, outcome_of
 
 
-def speculative(canvas: Canvas, block: Range) -> Generator[Forward, Prediction, None]:
+def speculative(canvas: Canvas, block: Range, opened: Opened) -> Generator[Forward, Prediction, None]:
     """Accept-jump and jump-share: verify several drafts in one step (ODB-dLLM section 3.3)."""
     start = block[0]
-    token, score = yield from _first(canvas, block)  # [B], of the branch that was chosen last
+    token, score = _first(canvas, block, opened)  # [B], of the branch that was chosen last
     layout, first = spec.JUMP, True
-    while (masked := canvas.is_masked(block)).any():
+    while unfinished(canvas, block):
+        masked = canvas.is_masked(block)
         drafts = spec.draft_order(score, masked, 2 if layout is spec.JUMP else 4)
         draft_tokens, draft_score = token[drafts], score[drafts]
         branches = spec.fill_branches(canvas.tokens[slice(*block)], drafts, draft_tokens, layout)
@@ -38,35 +40,44 @@ def speculative(canvas: Canvas, block: Range) -> Generator[Forward, Prediction, 
         first = False
 
 
-def exact(canvas: Canvas, block: Range) -> Generator[Forward, Prediction, None]:
+def exact(
+    canvas: Canvas, block: Range, opened: Opened, drafter: Drafter | None = None
+) -> Generator[Forward, Prediction, None]:
     """Speculation without loss: only what a decoder without branches would have produced, step by step.
 
     The branches are guesses at the block's next states. Where what branch 0 takes makes one of them, that one's
-    predictions are those of the following step, which is then had for nothing; and so on.
+    predictions are those of the following step, which is then had for nothing; and so on. A drafter says what is
+    guessed, and learns what came true; without one, four branches are fed as accept-jump does.
     """
-    token, score = yield from _first(canvas, block)
-    while (masked := canvas.is_masked(block)).any():
-        drafts = spec.draft_order(score, masked, 2)
-        branches = spec.fill_branches(canvas.tokens[slice(*block)], drafts, token[drafts], spec.JUMP)
-        forward = branched_step(canvas, block, branches, spec.JUMP)
+    token, score = _first(canvas, block, opened)
+    while unfinished(canvas, block):
+        masked = canvas.is_masked(block)
+        drafts = spec.draft_order(score, masked, 2 if drafter is None else MOST)
+        layout = spec.JUMP if drafter is None else drafter.layout(int(masked.sum()))
+        drafted = token[drafts]
+        branches = spec.fill_branches(canvas.tokens[slice(*block)], drafts, drafted, layout)
+        alone = len(layout) == 1
+        forward = plain_step(canvas, block) if alone else branched_step(canvas, block, branches, layout)
         tokens, scores, open_, taken = yield from _judged(canvas, forward, branches)
-        state, token, score = branches[0].copy(), tokens[0].copy(), scores[0].copy()
+        state, token, score = canvas.tokens[slice(*block)], tokens[0].copy(), scores[0].copy()
         chosen: int | None = 0
         while chosen is not None:
             last, now = chosen, taken[chosen]
-            state[now] = tokens[chosen][now]
-            undecided = open_[chosen]
-            token[undecided], score[undecided] = tokens[chosen][undecided], scores[chosen][undecided]
-            chosen = next((i for i, guess in enumerate(branches) if i > last and (guess == state).all()), None)
-        decided = masked & (state != canvas.mask)
-        _decide(canvas, block, forward, decided, token, score, drafts=block[0] + drafts, branch=last)
+            if drafter is not None and open_[last].sum() > 1:
+                drafter.note(outcome_of(layout[last], now, tokens[last], drafts, drafted))
+            state[now] = tokens[last][now]
+            token[open_[last]], score[open_[last]] = tokens[last][open_[last]], scores[last][open_[last]]
+            guessed = unfinished(canvas, block)
+            chosen = next((i for i, guess in enumerate(branches) if guessed and (guess == state).all()), None)
+        held = drafts[: 1 + max(max(each, default=-1) for each in layout)]
+        more = {} if alone else {"drafts": block[0] + held, "branch": last}
+        _decide(canvas, block, forward, masked & (state != canvas.mask), token, score, **more)
 
 
-def _first(canvas: Canvas, block: Range) -> Generator[Forward, Prediction, tuple[Ints, Floats]]:
-    """Refresh, and unmask by threshold; the tokens and log confidences [B] that were predicted."""
+def _first(canvas: Canvas, block: Range, opened: Opened) -> tuple[Ints, Floats]:
+    """Unmask by threshold after the refresh; the tokens and log confidences [B] that were predicted."""
     assert canvas.setting.threshold is not None
-    forward = opening(canvas, block)
-    prediction = yield from begin(canvas, block, forward)
+    forward, prediction = opened
     token, score = prediction.token, prediction.log_confidence
     taken = spec.taken_by(score[None], np.ones((1, len(score)), bool), canvas.setting.threshold)[0]
     if opens_one(canvas, forward):

@@ -13,7 +13,8 @@ Per sample (``Row``), with seconds in float and lengths in tokens:
 - ``tokens_per_forward``: decode length / NFE.
 - ``average_predicted_length``: mean over the blocks visited; None without adaptive length.
 - ``latency``: admission to finish. ``seconds``: time of the forwards, synchronised with the device, each
-  shared out among the sequences of its batch by tokens fed; = ``refresh_seconds`` + ``step_seconds``.
+  shared out among the sequences of its batch by tokens fed; = ``refresh_seconds`` + ``step_seconds``. A prefix that
+  documents share (``prefix=shared``) is computed in the wall time alone.
 - ``wall_seconds``: wall time of the process since its previous sample; those of all samples add up to the run's, also
   where several runs, the earlier ones interrupted, made them. Of several processes at work, each has its own.
 

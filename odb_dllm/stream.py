@@ -24,6 +24,7 @@ import torch
 
 from odb_dllm.benchmarks import resolve
 from odb_dllm.contract import Bools, Event, Floats, Forward, Ints, Prediction, Range
+from odb_dllm.costs import Budget, costs_of
 from odb_dllm.errors import InputError
 from odb_dllm.generation import Generation
 from odb_dllm.models.loading import DiffusionModel
@@ -141,7 +142,16 @@ def _stream(
     events: list[Event] = []
     response = _Response(model, setting, len(prompt), stop)
     shift = model.network.shift
-    sampler = sample(prompt, setting, stop, model.ids.mask, shift=shift, sequence=sequence, watch=events.append)
+    sampler = sample(
+        prompt,
+        setting,
+        stop,
+        model.ids.mask,
+        shift=shift,
+        sequence=sequence,
+        watch=events.append,
+        budget=Budget(costs_of(model.device.type)),
+    )
     cache, generation = None, None
     try:
         cache = engine.open(capacity(setting, len(prompt), shift))

@@ -179,7 +179,7 @@ class _Run:
             self.decode_block(s, e)
             offset = first_match(self.canvas[s:e], self.settings.stops) if self.settings.early_exit else None
             if offset is not None:
-                self.canvas[e : self.end] = [self.settings.ends[0]] * (self.end - e)
+                self.canvas[e:] = [self.settings.ends[0]] * (len(self.canvas) - e)
                 decode_length = s - self.start + offset + 1
             s = e
         lengths, response = self.predicted_lengths, self.canvas[self.start : self.end]

@@ -143,7 +143,7 @@ def test_mass_needs_no_task(tiny: DiffusionModel) -> None:
         ({"refresh": "every:0"}, "refresh must be"),
         ({"refresh": "response", "cache": "prefix"}, "needs cache=dual"),
         ({"grow": 33}, "multiple of block_length 32"),
-        ({"grow": 2048}, "at most gen_length 1024"),
+        ({"grow": -32}, "multiple of block_length 32"),
         ({"length": "mass", "suffix": "window"}, "needs suffix=full"),
         ({"speculation": "exact", "temperature": 0.5}, "needs temperature 0"),
     ],
@@ -151,3 +151,10 @@ def test_mass_needs_no_task(tiny: DiffusionModel) -> None:
 def test_what_makes_no_sense_is_refused(asked: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         get_setting("fast_dllm_baseline", **asked)
+
+
+def test_a_canvas_that_begins_longer_than_it_ends_is_whole(model_of: Any) -> None:
+    checkpoint = checkpoint_of(0)
+    asked = {"setting": "alp", "gen_length": 64, "theta": 0.3}
+    whole = generate(model_of(checkpoint), checkpoint.prompt(0, 10).tolist(), **asked)
+    assert generate(model_of(checkpoint), checkpoint.prompt(0, 10).tolist(), **asked, grow=1024).tokens == whole.tokens

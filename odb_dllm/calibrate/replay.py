@@ -44,7 +44,7 @@ def reference(setting: Setting) -> Setting:
 
     Raises ``InputError`` where the setting cannot predict lengths.
     """
-    return setting.override(length="adaptive", early_exit=True, theta=None)
+    return setting.override(length="adaptive", early_exit=True, theta=None, ahead=0)
 
 
 def record(engine: Engine, request: Request) -> Recording:

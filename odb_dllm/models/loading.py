@@ -17,6 +17,7 @@ from torch import nn
 from odb_dllm.errors import InputError, nearest
 from odb_dllm.models import family_class
 from odb_dllm.models.weights import check_tensors, load_weights, weight_files
+from odb_dllm.prefixes import Spent
 from odb_dllm.tensor_parallel import sharding
 from odb_dllm.tensor_parallel.group import Group, check_machine
 
@@ -66,6 +67,7 @@ class DiffusionModel:
     max_length: int  # prompt + response
     group: Group | None = field(default=None, repr=False, compare=False)  # the followers, where several ranks share it
     engine: str = "plain"  # one of ENGINES: what answers for it (odb_dllm.fast.make_engine)
+    spent: Spent = field(default_factory=Spent, repr=False, compare=False)  # on prefixes that sequences share
     fast_engine: Any = field(default=None, init=False, repr=False, compare=False)  # made at first use, and kept
 
     @property

@@ -79,7 +79,7 @@ def rung_of(setting: Mapping[str, Any]) -> Rung | None:
 def matters(setting: Mapping[str, Any]) -> dict[str, str]:
     """The other fields that decide a rung's texts: only those that are read under its switches."""
     names = ["alg", "alg_temp", "cfg_scale", "grow", "order", "remasking", "temperature", "top_k", "top_p"]
-    names += ["refresh"] if setting["cache"] == "dual" else []
+    names += ["ahead", "prefix", "refresh"] if setting["cache"] == "dual" else []
     names += ["threshold"] if setting["rule"] == "threshold" else ["steps"]
     adaptive = setting["length"] == "adaptive"
     names += [*(("theta", "eos_guard") if adaptive else ()), *(("stop",) if adaptive or setting["early_exit"] else ())]

@@ -17,6 +17,7 @@ class TaskFacts:
 
     metadata: dict[str, Any] = field(default_factory=dict)  # of the task's YAML
     chat: bool = False  # whether the prompt went through a chat template
+    task: Task | None = field(default=None, repr=False, compare=False)
 
 
 def facts_of(instance: Instance) -> TaskFacts | None:
@@ -37,7 +38,8 @@ def attach(on_built: Callable[[Task], None]) -> None:
     def build_all_requests(self: Task, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         metadata = getattr(self.config, "metadata", None)
-        facts = TaskFacts(metadata if isinstance(metadata, dict) else {}, bool(kwargs.get("apply_chat_template")))
+        metadata = metadata if isinstance(metadata, dict) else {}
+        facts = TaskFacts(metadata, bool(kwargs.get("apply_chat_template")), self)
         for instance in self.instances:
             setattr(instance, ATTRIBUTE, facts)
         on_built(self)

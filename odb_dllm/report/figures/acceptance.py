@@ -138,6 +138,8 @@ def _plot(
 
 
 def _stages_of(run: Run) -> list[Stage]:
+    if run.setting["speculation"] == "auto":  # whose layouts are no stages
+        return []
     return stages(run.result.traces.values())
 
 
