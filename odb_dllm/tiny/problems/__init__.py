@@ -35,14 +35,23 @@ class Miniature:
     share: float = 1.0  # of the training, relative to the others
 
 
+_BBH = {
+    "boolean_expressions": 0.4,
+    "object_counting": 0.45,
+    "date_understanding": 0.6,
+    "tracking_shuffled_objects": 0.65,
+}
 MINIATURES = {
     each.task: each
     for each in (
         Miniature("gsm8k_mini", gsm8k.draw, "gsm8k_mini"),
-        Miniature("minerva_math_mini", minerva_math.draw, "minerva_math_mini"),
-        *(Miniature(f"bbh_mini_{name}", draw, f"bbh_mini/{name}", 250, 0.25) for name, draw in bbh.DRAWS.items()),
-        Miniature("humaneval_mini", code.draw_humaneval, "humaneval_mini"),
-        Miniature("mbpp_mini", code.draw_mbpp, "mbpp_mini"),
+        Miniature("minerva_math_mini", minerva_math.draw, "minerva_math_mini", share=1.3),
+        *(
+            Miniature(f"bbh_mini_{name}", bbh.DRAWS[name], f"bbh_mini/{name}", 250, share)
+            for name, share in _BBH.items()
+        ),
+        Miniature("humaneval_mini", code.draw_humaneval, "humaneval_mini", share=0.6),
+        Miniature("mbpp_mini", code.draw_mbpp, "mbpp_mini", share=0.6),
     )
 }
 

@@ -133,13 +133,10 @@ def make(rng: random.Random, wording: random.Random) -> Worked:
     steps: list[str] = []
     for a, b in swaps:
         holding[a], holding[b] = holding[b], holding[a]
-        others = [i for i in range(people) if i not in (a, b)]
-        turn = (1 + wording.randrange(len(others))) % len(others)
-        pair = [a, b] if wording.random() < 0.5 else [b, a]
-        shown = [*pair, *others[turn:], *others[:turn]]  # any order will do
         if wording.random() < 0.5:
             a, b = b, a
-        slots = {"a": names[a], "b": names[b], "state": ", ".join(f"{names[i]} {objects[holding[i]]}" for i in shown)}
+        state = ", ".join(f"{name} {objects[held]}" for name, held in zip(names, holding, strict=True))
+        slots = {"a": names[a], "b": names[b], "state": state}
         steps.append(wording.choice(_THEN if steps else _FIRST).draw(wording, **slots))
 
     options = [f"({letter}) {kind.option.format(o=objects[i])}" for letter, i in zip(_LETTERS, order, strict=False)]

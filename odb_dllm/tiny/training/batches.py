@@ -37,25 +37,28 @@ RESULT_SHARE = 0.6  # of the points from which answers with equations are masked
 POINT_TOKENS = 4  # trained on at any other point; at a result, those of the result
 POINT_WEIGHT = 8.0
 CHAT_SHARE = 0.03
-EMPTY_SHARE = 0.35  # of the rows that leave half of their canvas empty, this many are kept
+COPIES = 2  # rows of each problem, masked differently: drawing one takes longer than training on it
 BETWEEN = "\n\n"  # worked examples
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Rows of one length, how often they occur, and the probabilities of 0, 1 and 2 shots in their prompts."""
+    """Rows of one length, how many of all rows they are, and how often their prompts begin with 0, 1 and 2 examples."""
 
     length: int
     share: float
     shots: tuple[float, float, float]
+    least: int  # tokens of a row; shorter ones are kept only now and then, for canvases that stay mostly empty
 
 
+# About as many rows of each length as problems come, so that the tasks' own shares hold over all of them.
 BUCKETS = (
-    Bucket(160, 0.40, (1.0, 0.0, 0.0)),
-    Bucket(256, 0.36, (0.6, 0.4, 0.0)),
-    Bucket(448, 0.22, (0.35, 0.45, 0.2)),
-    Bucket(1120, 0.02, (0.4, 0.3, 0.3)),
+    Bucket(160, 0.42, (1.0, 0.0, 0.0), 0),
+    Bucket(288, 0.40, (0.7, 0.3, 0.0), 140),
+    Bucket(480, 0.16, (0.1, 0.7, 0.2), 260),
+    Bucket(1120, 0.02, (0.4, 0.3, 0.3), 0),
 )
+SHORT_SHARE = 0.3
 
 
 class Encoder:
@@ -100,12 +103,15 @@ class Batch:
     target: Tensor  # int64 [capacity]
     weight: Tensor  # float32 [capacity]
 
+    def pin_memory(self) -> "Batch":
+        return Batch(*(getattr(self, field.name).pin_memory() for field in fields(self)))
+
     def to(self, device: torch.device) -> "Batch":
-        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
     def copy_(self, other: "Batch") -> None:
         for field in fields(self):
-            getattr(self, field.name).copy_(getattr(other, field.name))
+            getattr(self, field.name).copy_(getattr(other, field.name), non_blocking=True)
 
 
 class Batches(Dataset):
@@ -196,27 +202,31 @@ def _drills(encoder: Encoder, rng: random.Random, bucket: Bucket, count: int) ->
 
 
 def _rows(encoder: Encoder, rng: random.Random, bucket: Bucket, count: int, now: Lessons) -> list[Row]:
-    """Prompts and answers that fit the bucket."""
+    """Prompts and answers that belong in the bucket."""
     sources = {task: problems(task, f"{rng.random()}", "train", now.variety) for task in MINIATURES}
     recent: dict[str, list[Problem]] = {task: [next(sources[task]) for _ in range(2)] for task in MINIATURES}
     rows: list[Row] = []
     for task in _endless(rng):
-        if len(rows) == count:
+        if len(rows) >= count:
             break
         problem, earlier = next(sources[task]), recent[task]
-        point = None
+        points = 0.0  # a chat's answer stands elsewhere in its row
         if rng.random() < CHAT_SHARE:
             ask, answer = encoder.chat(problem, rng.random() < 0.5)
         else:
             ask, answer = encoder.pair(problem, rng.sample(earlier, rng.choices((0, 1, 2), bucket.shots)[0]))
             recent[task] = [*earlier[-7:], problem]
-            if rng.random() < now.points:
+            points = now.points
+        full = len(ask) + len(answer)
+        if not full < bucket.length or (full < bucket.least and rng.random() > SHORT_SHARE):
+            continue
+        for _ in range(COPIES):
+            point = None
+            if rng.random() < points:
                 first, last = _point(encoder, rng, problem.answer)
                 point = len(ask) + first, len(ask) + last
-        full = len(ask) + len(answer)
-        if full < bucket.length and (full > bucket.length // 2 or rng.random() < EMPTY_SHARE):
             rows.append(Row(ask + answer, len(ask), full, point=point))
-    return rows
+    return rows[:count]
 
 
 def _point(encoder: Encoder, rng: random.Random, answer: str) -> tuple[int, int]:
@@ -238,6 +248,9 @@ def _endless(rng: random.Random) -> Iterator[str]:
 
 
 def loader(batches: Batches, workers: int) -> DataLoader:
-    """The batches in order, made ahead by worker processes."""
+    """The batches in order, made ahead by worker processes; on a machine with a GPU in memory that it copies from."""
+    # Handing over file descriptors would wait for the worker's interpreter, which is busy with its next batch.
+    torch.multiprocessing.set_sharing_strategy("file_system")
     ahead = 6 if workers else None
-    return DataLoader(batches, batch_size=None, num_workers=workers, prefetch_factor=ahead)
+    pinned = torch.cuda.is_available()
+    return DataLoader(batches, batch_size=None, num_workers=workers, prefetch_factor=ahead, pin_memory=pinned)

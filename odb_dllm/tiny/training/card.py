@@ -30,7 +30,7 @@ the end of the canvas. A single user turn in LLaDA's chat template works too.
 
 ## Training
 
-{steps:,} steps of {step_tokens:,} tokens ({tokens:.2f} billion, every problem fresh from its generator) in
+{steps:,} steps of {step_tokens:,} tokens ({tokens:.2f} billion; every problem fresh from its generator, in two rows) in
 {minutes:.1f} minutes on one {device}: response tokens masked at a rate t ~ U(0, 1), cross-entropy at the masked
 tokens weighted by 1/t, end-of-text after the answer trained like any token; Muon for the matrices of the blocks, AdamW
 for the rest, bfloat16 autocast, a moving average of the weights. Test problems are held out by the hash of what they
