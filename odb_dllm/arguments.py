@@ -44,7 +44,7 @@ class Arguments:
     check_greedy: bool = True  # whether a likelihood also tells if the continuation is the greedy one
     statistics: Path | None = None  # JSONL file of per-sample statistics
     tensor_parallel: int = 1  # processes that share the model, each on a GPU of its own
-    engine: str = "plain"  # plain, fast, or auto: fast on CUDA
+    engine: str = "auto"  # plain, fast, or auto: fast on CUDA
 
 
 def parse(given: Mapping[str, Any]) -> Arguments:
@@ -75,7 +75,7 @@ def parse(given: Mapping[str, Any]) -> Arguments:
         check_greedy=_flag("check_greedy", given.get("check_greedy", True)),
         statistics=_file("statistics", given.get("statistics")),
         tensor_parallel=_positive("tensor_parallel", given.get("tensor_parallel", 1)),
-        engine=parse_engine(given.get("engine") or "plain"),
+        engine=parse_engine(given.get("engine") or "auto"),
     )
 
 

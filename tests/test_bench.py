@@ -9,7 +9,7 @@ import pytest
 from odb_dllm import DiffusionModel, InputError, bench, generate
 from odb_dllm.bench.batches import measure_batch
 from odb_dllm.bench.forwards import STEPS, floor, refresh, step, time_forward
-from odb_dllm.bench.generations import lengthened, measure_run, read_schedule, replay
+from odb_dllm.bench.generations import few_shot_prompt, measure_run, read_schedule, replay
 from odb_dllm.engine import Engine
 from odb_dllm.traces import encode, make_trace
 
@@ -42,7 +42,18 @@ def test_runs_that_fill_the_canvas_and_runs_that_end(tiny: DiffusionModel) -> No
     assert short.refreshes < 4
     assert 0 <= full.host < full.seconds
     assert sum(full.fed) > sum(short.fed)
-    assert len(lengthened(tiny, "Question: what?\n", 100)) == 100
+
+
+def test_the_prompt_has_examples_and_a_long_answer(tiny: DiffusionModel) -> None:
+    """The length prediction fires, and the answer takes several blocks and steps."""
+    prompt = few_shot_prompt(tiny, 600)
+    assert len(prompt) == 600
+    text = tiny.tokenizer.decode(prompt)
+    assert text.count("Question:") == 6
+    made = measure_run(tiny, prompt, "alp", 512, fills=False)
+    assert 128 < made.tokens < 224
+    assert 4 <= made.refreshes < made.nfe
+    assert len(few_shot_prompt(tiny, 100)) == 100
 
 
 def test_a_schedule_is_run_again(tiny: DiffusionModel, tmp_path: Path) -> None:
@@ -84,7 +95,7 @@ def test_a_traced_sample_is_run_again(tiny: DiffusionModel, tmp_path: Path) -> N
 
 
 def test_a_batch_is_as_many_generations(tiny: DiffusionModel) -> None:
-    prompt = lengthened(tiny, "Question: what?\n", 30)
+    prompt = few_shot_prompt(tiny, 90)
     one, three = (measure_batch(tiny, prompt, "fast_dllm_baseline", 64, size) for size in (1, 3))
     assert (one.size, three.size) == (1, 3)
     assert three.tokens == 3 * one.tokens == 3 * 64
@@ -123,3 +134,24 @@ def test_bad_input_comes_before_any_measuring(tmp_path: Path) -> None:
 def test_a_refresh_wants_one_block(tiny: DiffusionModel) -> None:
     forward, slots = refresh(tiny, 100)
     assert (len(forward), len(forward.targets), slots) == (100, 32, 100)
+
+
+def test_switches_of_all_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``--setting_args`` makes a generation of as many steps as are wanted."""
+    path = tmp_path / "bench.json"
+    words = [
+        "--device",
+        "cpu",
+        "--settings",
+        "dual-cache",
+        "--setting_args",
+        "gen_length=64,steps=16",
+        "--out",
+        str(path),
+    ]
+    assert bench.main(words) == 0
+    assert [each["nfe"] for each in json.loads(path.read_text())["generations"]] == [16, 16]
+    with pytest.raises(InputError, match="--setting_args takes fields and values, .* not 'steps'"):
+        bench.main(["--setting_args", "steps"])
+    with pytest.raises(InputError, match="Unknown setting field 'stepps'"):
+        bench.main(["--setting_args", "stepps=3"])

@@ -334,7 +334,7 @@ def test_the_engine_is_an_argument() -> None:
         load_model("tiny", engine="fats")
     given = parse({"pretrained": "tiny", "engine": "fast"})
     assert given.engine == "fast"
-    assert parse({"pretrained": "tiny"}).engine == "plain"
+    assert parse({"pretrained": "tiny"}).engine == "auto"
     facts = {"device": "cpu", "dtype": "float32", "digest": "", "version": ""}
     assert fingerprint(given, **facts) != fingerprint(replace(given, engine="plain"), **facts)
     with pytest.raises(InputError, match="Unknown engine"):

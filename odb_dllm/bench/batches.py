@@ -7,7 +7,7 @@ from odb_dllm.benchmarks import resolve
 from odb_dllm.generation import Generation
 from odb_dllm.models.loading import DiffusionModel
 from odb_dllm.scheduler import Request, run
-from odb_dllm.settings import get_setting
+from odb_dllm.settings import Setting, get_setting
 from odb_dllm.stopping import StopRule
 from odb_dllm.tensor_parallel.leader import engine_of
 
@@ -41,9 +41,11 @@ class Batch:
         return (self.nfe - self.refreshes) / self.step_seconds if self.step_seconds else 0.0
 
 
-def measure_batch(model: DiffusionModel, prompt: Sequence[int], name: str, gen_length: int, size: int) -> Batch:
+def measure_batch(
+    model: DiffusionModel, prompt: Sequence[int], asked: str | Setting, gen_length: int, size: int
+) -> Batch:
     """Run ``size`` generations of about the prompt's length together, after a warm-up."""
-    setting, stop = resolve(model, get_setting(name, gen_length=gen_length))
+    setting, stop = resolve(model, get_setting(asked, gen_length=gen_length))
     stop = StopRule(patterns=(), eos=stop.eos)
     requests = [Request(prompt[index * SHORTER % max(1, len(prompt) - 1) :], setting, stop) for index in range(size)]
     clock = engine_of(model).clock
@@ -55,7 +57,7 @@ def measure_batch(model: DiffusionModel, prompt: Sequence[int], name: str, gen_l
     if len(done) < size:
         raise next(result for result in made if not isinstance(result, Generation))
     return Batch(
-        name,
+        setting.name,
         size,
         taken,
         sum(each.refresh_seconds for each in done),

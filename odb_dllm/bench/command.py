@@ -1,6 +1,7 @@
 """``odb-dllm bench``: what a machine can do, what our forwards and generations make of it, as tables and as JSON."""
 
 import argparse
+import ast
 import json
 import time
 from dataclasses import asdict, replace
@@ -12,7 +13,6 @@ from odb_dllm.statistics import markdown
 
 # Mission settings; the others differ from these in nothing that costs time.
 SETTINGS = ("fast_dllm_baseline", "alp", "accept-jump", "jump-share")
-QUESTION = "Question: Tom has 3 apples and buys 4 more. How many apples does Tom have?\nAnswer:"
 FULL: dict[str, Any] = {
     "floor": (1, 32, 64, 128, 160, 192, 256, 512, 1024, 2048),
     "steps": {32: (300, 1200, 2048), 128: (300, 1200, 2048), 151: (300, 1200, 2048)},
@@ -40,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--settings", default=",".join(SETTINGS), metavar="<a,b>", help=f"default: {','.join(SETTINGS)}"
     )
+    parser.add_argument(
+        "--setting_args",
+        default="",
+        metavar="<k=v,...>",
+        help="switches of all of them, such as threshold=1 (few tokens a step) or gen_length=256,steps=96",
+    )
     parser.add_argument("--engine", default="auto", metavar="<name>", help="plain, fast or auto: fast on CUDA (auto)")
     parser.add_argument(
         "--batches", default="", metavar="<1,8>", help="also run so many generations together, such as 1,2,4,8,16,32"
@@ -65,34 +71,35 @@ def main(words: list[str]) -> int:
 def run(args: argparse.Namespace) -> int:
     """Run the benchmark; the exit code."""
     from odb_dllm.bench.expand import load_embedded
-    from odb_dllm.bench.generations import lengthened, read_schedule, time_first_token
+    from odb_dllm.bench.generations import few_shot_prompt, read_schedule, time_first_token
     from odb_dllm.models.loading import parse_device, parse_dtype, parse_engine
     from odb_dllm.settings import get_setting
 
     started = time.perf_counter()
-    names = [get_setting(name.strip()).name for name in args.settings.split(",") if name.strip()]
-    if not names:
-        raise InputError("--settings names no setting: give one or more, with commas between them.")
-    together = _sizes(args.batches)
     engine = parse_engine(args.engine)
     device, dtype = parse_device(args.device), parse_dtype(args.dtype)
+    shape = args.shape or ("8b" if device.type == "cuda" else "tiny")
+    sizes = FULL if shape == "8b" else SMALL
+    switches = {"gen_length": sizes["gen_length"]} | _switches(args.setting_args)
+    names = [name.strip() for name in args.settings.split(",") if name.strip()]
+    settings = [get_setting(name, **switches) for name in names]
+    if not settings:
+        raise InputError("--settings names no setting: give one or more, with commas between them.")
+    together = _sizes(args.batches)
     schedule = read_schedule(args.replay) if args.replay else None
     out = Path(args.out) if args.out else None
     if out and (out.is_dir() or not out.parent.is_dir()):
         raise InputError(f"--out {out} cannot be a file: it is a folder, or its own folder is not there.")
-    shape = args.shape or ("8b" if device.type == "cuda" else "tiny")
     if args.dense and shape == "tiny":
         raise InputError("--dense turns the residual stream of larger shapes: give --shape 8b with it.")
     if args.tensor_parallel != 1:
         from odb_dllm.tensor_parallel.bench import compare
 
-        sizes = FULL if shape == "8b" else SMALL
         _write(out, compare(shape, device, dtype, args.tensor_parallel, sizes))
         return 0
     model = replace(load_embedded(shape, device=device, dtype=dtype, dense=args.dense), engine=engine)
     ready = time.perf_counter() - started
-    sizes = FULL if shape == "8b" else SMALL
-    first = time_first_token(model, lengthened(model, QUESTION, sizes["prompt"]), names[0])
+    first = time_first_token(model, few_shot_prompt(model, sizes["prompt"]), settings[0])
     print(f"{model.name}, {model.dtype} on {model.device}, engine {engine}: ready after {ready:.1f} s,", end=" ")
     print(f"first tokens {first:.1f} s after the process was started", flush=True)
     figures = {"shape": shape, "dense": args.dense, "engine": engine, "ready_seconds": ready}
@@ -100,10 +107,26 @@ def run(args: argparse.Namespace) -> int:
     if schedule:
         figures |= _replayed(model, schedule)
     else:
-        figures |= _measured(model, names, sizes, together, out, small=shape == "tiny")
+        figures |= _measured(model, settings, sizes, together, out, small=shape == "tiny")
     print(f"graphs were captured in {model.capture_seconds:.1f} s, which are in no other figure but the first tokens'")
     _write(out, figures | {"capture_seconds": model.capture_seconds})
     return 0
+
+
+def _switches(words: str) -> dict[str, Any]:
+    """Fields of a setting and their values; raises ``InputError`` for words that are none."""
+    found = {}
+    for word in filter(None, (word.strip() for word in words.split(","))):
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise InputError(
+                f"--setting_args takes fields and values, such as threshold=1,early_exit=False, not {word!r}."
+            )
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[name] = value
+    return found
 
 
 def _sizes(words: str) -> list[int]:
@@ -121,12 +144,12 @@ def _write(out: Path | None, figures: dict[str, Any]) -> None:
 
 
 def _measured(
-    model: Any, names: list[str], sizes: dict[str, Any], together: list[int], out: Path | None, *, small: bool
+    model: Any, settings: list[Any], sizes: dict[str, Any], together: list[int], out: Path | None, *, small: bool
 ) -> dict[str, Any]:
     from odb_dllm.bench import roofline, tables
     from odb_dllm.bench.batches import measure_batch
     from odb_dllm.bench.forwards import BLOCK, floor, measure_forwards
-    from odb_dllm.bench.generations import lengthened, measure_run
+    from odb_dllm.bench.generations import few_shot_prompt, measure_run
     from odb_dllm.bench.machine import measure_machine
 
     machine = measure_machine(model.device, model.dtype, small=small)
@@ -138,14 +161,15 @@ def _measured(
     print(markdown([["tokens", *map(str, floors)], ["floor, ms", *(f"{1e3 * s:.2f}" for s in floors.values())]]))
     timings = measure_forwards(model, sizes["steps"], sizes["refreshes"])
     print("\n" + tables.forwards(timings) + "\n", flush=True)
-    prompt = lengthened(model, QUESTION, sizes["prompt"])
-    length = sizes["gen_length"]
-    runs = [measure_run(model, prompt, name, length, fills=fills) for name in names for fills in (True, False)]
+    prompt = few_shot_prompt(model, sizes["prompt"])
+    runs = [
+        measure_run(model, prompt, each, each.gen_length, fills=fills) for each in settings for fills in (True, False)
+    ]
     print(tables.generations(runs, machine))
     print("tokens/s of a model in other shapes than its own is no model's speed: read milliseconds per forward above")
     if out:
         print(roofline.draw(runs, machine, out))
-    batches = [measure_batch(model, prompt, name, length, size) for name in names for size in together]
+    batches = [measure_batch(model, prompt, each, each.gen_length, size) for each in settings for size in together]
     if batches:
         print("\n" + tables.batches(batches))
     return {

@@ -15,11 +15,13 @@ from odb_dllm.errors import InputError
 from odb_dllm.generation import Generation
 from odb_dllm.models.loading import DiffusionModel
 from odb_dllm.scheduler import Request, run
-from odb_dllm.settings import get_setting
+from odb_dllm.settings import Setting, get_setting
 from odb_dllm.stopping import StopRule
 from odb_dllm.tensor_parallel.leader import engine_of
+from odb_dllm.tiny.problems import heldout, shots
 from odb_dllm.traces import SUFFIX, read_traces
 
+TASK, QUESTIONS, SHOTS = "gsm8k_mini", 50, 5  # the prompt's: the question with the longest answer of so many
 LONGEST = 8192  # tokens of a schedule's forwards, and positions behind which they are
 _FED = {BLOCK, 4 * BLOCK, *range(BLOCK + 7, BLOCK + 7 * BLOCK + 1, 7)}  # by steps: a block, four, or one and branches
 
@@ -47,9 +49,11 @@ class Run:
         return self.seconds - self.refresh_seconds - self.step_seconds
 
 
-def measure_run(model: DiffusionModel, prompt: Sequence[int], name: str, gen_length: int, *, fills: bool) -> Run:
+def measure_run(
+    model: DiffusionModel, prompt: Sequence[int], asked: str | Setting, gen_length: int, *, fills: bool
+) -> Run:
     """One generation after a warm-up, timed from admission to its last token."""
-    setting, stop = resolve(model, get_setting(name, gen_length=gen_length))
+    setting, stop = resolve(model, get_setting(asked, gen_length=gen_length))
     if fills:
         stop = StopRule(patterns=(), eos=stop.eos)
     request = Request(prompt, setting, stop)
@@ -63,7 +67,7 @@ def measure_run(model: DiffusionModel, prompt: Sequence[int], name: str, gen_len
     if not isinstance(made, Generation):
         raise made
     return Run(
-        name,
+        setting.name,
         "fills" if fills else "ends",
         taken,
         made.refresh_seconds,
@@ -85,19 +89,26 @@ def _work(model: DiffusionModel, made: Generation, kind: str) -> Work:
     return sum((pass_work(shape, dtype, each, BLOCK) for each in passes), start=Work(0.0, 0.0))
 
 
-def time_first_token(model: DiffusionModel, prompt: Sequence[int], name: str) -> float:
+def time_first_token(model: DiffusionModel, prompt: Sequence[int], asked: str | Setting) -> float:
     """Seconds from the start of this process until a first generation has decided tokens."""
-    setting, stop = resolve(model, get_setting(name, gen_length=BLOCK))
+    setting, stop = resolve(model, get_setting(asked, gen_length=BLOCK, steps=None))
     seen: list[float] = []
     next(run(model, [Request(prompt, setting, stop)], on_event=lambda _: seen.append(process_seconds())))
     return seen[0]
 
 
-def lengthened(model: DiffusionModel, text: str, tokens: int) -> list[int]:
-    """A few-shot prompt of about so many tokens: the text repeated before itself."""
+def few_shot_prompt(model: DiffusionModel, tokens: int) -> list[int]:
+    """A question of the embedded model's after up to five worked examples, in GSM8K's format, so many tokens in all.
+
+    Its answer is long: about 170 tokens. What the examples leave of the length comes first, as end-of-text tokens.
+    """
     assert model.tokenizer is not None
-    one = model.tokenizer.encode(text, add_special_tokens=False)
-    return (one * (tokens // len(one) + 1))[-tokens:] if tokens > len(one) else one
+    asked = max(heldout(TASK, QUESTIONS), key=lambda problem: len(problem.answer))
+    ids = model.tokenizer.encode(asked.prompt, add_special_tokens=False)
+    for example in shots(TASK, SHOTS):
+        before = model.tokenizer.encode(f"{example.prompt}{example.answer}\n\n", add_special_tokens=False)
+        ids = before + ids if len(before) + len(ids) <= tokens else ids
+    return [model.ids.eos] * (tokens - len(ids)) + ids
 
 
 def read_schedule(path: str | Path) -> list[tuple[str, int, int]]:

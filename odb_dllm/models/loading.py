@@ -66,7 +66,7 @@ class DiffusionModel:
     predictable: int  # ids from here on are in no tokenizer and are never predicted
     max_length: int  # prompt + response
     group: Group | None = field(default=None, repr=False, compare=False)  # the followers, where several ranks share it
-    engine: str = "plain"  # one of ENGINES: what answers for it (odb_dllm.fast.make_engine)
+    engine: str = "auto"  # one of ENGINES: what answers for it (odb_dllm.fast.make_engine)
     spent: Spent = field(default_factory=Spent, repr=False, compare=False)  # on prefixes that sequences share
     fast_engine: Any = field(default=None, init=False, repr=False, compare=False)  # made at first use, and kept
 
@@ -95,7 +95,7 @@ def load_model(
     dtype: str | torch.dtype | None = None,
     peft: str | os.PathLike[str] | None = None,
     tensor_parallel: int = 1,
-    engine: str = "plain",
+    engine: str = "auto",
 ) -> DiffusionModel:
     """Load a masked-diffusion language model for ``generate``.
 

@@ -286,6 +286,7 @@ class Trainer:
             vocab_size=entries,
             predictable=entries,
             max_length=self.config["max_sequence_length"],
+            engine="plain",  # which shares no CUDA graphs with the training
         )
 
     def validate(self, settings: list[str]) -> list[Score]:
