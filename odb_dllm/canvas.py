@@ -200,7 +200,7 @@ def begin(canvas: Canvas, block: Range) -> Generator[Forward, Prediction, Opened
 
 def unfinished(canvas: Canvas, block: Range) -> bool:
     """Whether a block takes another step: it has masks, and more than it may leave to the next block's refresh."""
-    masks = int(canvas.is_masked(block).sum())
+    masks = int(np.count_nonzero(canvas.is_masked(block)))
     if masks == 0 or masks > canvas.setting.ahead:
         return masks > 0
     return stops_at(canvas, block) is not None or block[1] >= _extended(canvas, block[1])
@@ -237,9 +237,10 @@ def accept(
 ) -> None:
     """Write tokens to the canvas, note the forward, and tell those who watch."""
     canvas.tokens[positions] = tokens
-    decided = zip(canvas.late, (positions, tokens, confidence), strict=True)
-    positions, tokens, confidence = (np.concatenate(pair) for pair in decided)
-    canvas.late = NOTHING
+    if canvas.late is not NOTHING:
+        decided = zip(canvas.late, (positions, tokens, confidence), strict=True)
+        positions, tokens, confidence = (np.concatenate(pair) for pair in decided)
+        canvas.late = NOTHING
     cached = sum(last - first for first, last in forward.sees)
     numbers = (len(forward), cached, len(forward.targets), (block[0] - canvas.prompt) // canvas.setting.span)
     branches = 1 if forward.branch is None else int(forward.branch[-1]) + 1

@@ -5,6 +5,8 @@ tokens predicted there. A branch is the block with some of the drafts filled in;
 when it would unmask it by itself. Which branch is chosen follows from which branches take which drafts.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from odb_dllm.contract import Bools, Floats, Ints
@@ -53,8 +55,8 @@ def choose_share(takes: Bools) -> int:
 
 def draft_order(score: Floats, masked: Bools, count: int) -> Ints:
     """Offsets of the ``count`` most confident masked positions, the most confident first; fewer where there are."""
-    order = np.argsort(-np.where(masked, score, -np.inf), kind="stable")
-    return order[: min(count, int(masked.sum()))]
+    (offsets,) = masked.nonzero()
+    return offsets[np.argsort(-score[offsets], kind="stable")[:count]]
 
 
 def fill_branches(block: Ints, drafts: Ints, tokens: Ints, layout: Layout) -> Ints:
@@ -62,18 +64,24 @@ def fill_branches(block: Ints, drafts: Ints, tokens: Ints, layout: Layout) -> In
 
     A layout's drafts that there are not are left out.
     """
-    branches = np.repeat(block[None], len(layout), axis=0)
-    for row, filled in zip(branches, layout, strict=True):
-        held = [draft for draft in filled if draft < len(drafts)]
-        row[drafts[held]] = tokens[held]
+    branches = block[None].repeat(len(layout), axis=0)
+    branch, held = _filled(layout, len(drafts))
+    branches[branch, drafts[held]] = tokens[held]
     return branches
+
+
+@lru_cache(maxsize=2**10)
+def _filled(layout: Layout, count: int) -> tuple[Ints, Ints]:
+    """Each branch and draft that it fills in, where there are so many drafts, int64 [f] each."""
+    pairs = [(branch, draft) for branch, drafts in enumerate(layout) for draft in drafts if draft < count]
+    return np.array([branch for branch, _ in pairs], np.int64), np.array([draft for _, draft in pairs], np.int64)
 
 
 def taken_by(score: Floats, masked: Bools, threshold: float) -> Bools:
     """Which masked positions each branch takes, [n, B]: those that reach the threshold, and its most confident."""
     reach = (np.exp(score) >= threshold) & masked
     best = np.where(masked, score, -np.inf).argmax(axis=1)
-    rows = np.flatnonzero(masked.any(axis=1))
+    (rows,) = masked.any(axis=1).nonzero()
     reach[rows, best[rows]] = True
     return reach
 
@@ -81,7 +89,7 @@ def taken_by(score: Floats, masked: Bools, threshold: float) -> Bools:
 def draft_verdicts(taken: Bools, token: Ints, drafts: Ints, tokens: Ints) -> Bools:
     """Which drafts each branch takes with the drafted token, [n, 4]; False for drafts that there are not."""
     takes = np.zeros((len(taken), 4), bool)
-    takes[:, : len(drafts)] = taken[:, drafts] & (token[:, drafts] == tokens)
+    takes[:, : len(drafts)] = taken.take(drafts, axis=1) & (token.take(drafts, axis=1) == tokens)
     return takes
 
 

@@ -14,28 +14,25 @@ from odb_dllm.drafting import MOST, Drafter, outcome_of
 def speculative(canvas: Canvas, block: Range, opened: Opened) -> Generator[Forward, Prediction, None]:
     """Accept-jump and jump-share: verify several drafts in one step (ODB-dLLM section 3.3)."""
     start = block[0]
-    token, score = _first(canvas, block, opened)  # [B], of the branch that was chosen last
+    token, score = _first(canvas, block, opened)  # [B], as last predicted by a branch that was chosen
     layout, first = spec.JUMP, True
     while unfinished(canvas, block):
         masked = canvas.is_masked(block)
         drafts = spec.draft_order(score, masked, 2 if layout is spec.JUMP else 4)
-        draft_tokens, draft_score = token[drafts], score[drafts]
-        branches = spec.fill_branches(canvas.tokens[slice(*block)], drafts, draft_tokens, layout)
-        forward = branched_step(canvas, block, branches, layout)
-        tokens, scores, open_, taken = yield from _judged(canvas, forward, branches)
-        verdicts = spec.draft_verdicts(taken, tokens, drafts, draft_tokens)
+        drafted = token[drafts]
+        branches = spec.fill_branches(canvas.tokens[slice(*block)], drafts, drafted, layout)
+        open_ = branches == canvas.mask
+        forward = branched_step(canvas, block, branches, open_, masked, layout)
+        tokens, scores, taken = yield from _judged(canvas, forward, open_, token, score)
+        verdicts = spec.draft_verdicts(taken, tokens, drafts, drafted)
         chosen = spec.choose_jump(verdicts) if layout is spec.JUMP else spec.choose_share(verdicts)
 
         # A draft that the chosen branch holds is decided with the confidence it was drafted with.
-        token, score = tokens[chosen].copy(), scores[chosen].copy()
-        token[drafts], score[drafts] = (
-            np.where(open_[chosen, drafts], token[drafts], draft_tokens),
-            np.where(open_[chosen, drafts], score[drafts], draft_score),
-        )
+        token, score = tokens[chosen], scores[chosen]
         decided = taken[chosen] | (masked & ~open_[chosen])
         _decide(canvas, block, forward, decided, token, score, drafts=start + drafts, branch=chosen)
         may_switch = canvas.setting.speculation == "jump-share" and layout is spec.JUMP and not first
-        if may_switch and masked.sum() <= spec.SWITCH_AT[chosen]:
+        if may_switch and np.count_nonzero(masked) <= spec.SWITCH_AT[chosen]:
             layout = spec.SHARE
         first = False
 
@@ -53,12 +50,12 @@ def exact(
     while unfinished(canvas, block):
         masked = canvas.is_masked(block)
         drafts = spec.draft_order(score, masked, 2 if drafter is None else MOST)
-        layout = spec.JUMP if drafter is None else drafter.layout(int(masked.sum()))
+        layout = spec.JUMP if drafter is None else drafter.layout(int(np.count_nonzero(masked)))
         drafted = token[drafts]
         branches = spec.fill_branches(canvas.tokens[slice(*block)], drafts, drafted, layout)
-        alone = len(layout) == 1
-        forward = plain_step(canvas, block) if alone else branched_step(canvas, block, branches, layout)
-        tokens, scores, open_, taken = yield from _judged(canvas, forward, branches)
+        open_, alone = branches == canvas.mask, len(layout) == 1
+        forward = plain_step(canvas, block) if alone else branched_step(canvas, block, branches, open_, masked, layout)
+        tokens, scores, taken = yield from _judged(canvas, forward, open_, token, score)
         state, token, score = canvas.tokens[slice(*block)], tokens[0].copy(), scores[0].copy()
         chosen: int | None = 0
         while chosen is not None:
@@ -87,41 +84,50 @@ def _first(canvas: Canvas, block: Range, opened: Opened) -> tuple[Ints, Floats]:
 
 
 def _judged(
-    canvas: Canvas, forward: Forward, branches: Ints
-) -> Generator[Forward, Prediction, tuple[Ints, Floats, Bools, Bools]]:
-    """Feed branches: each one's tokens and log confidences, what is open and what it takes, all [branches, B]."""
+    canvas: Canvas, forward: Forward, open_: Bools, token: Ints, score: Floats
+) -> Generator[Forward, Prediction, tuple[Ints, Floats, Bools]]:
+    """Feed branches whose masks are ``open_``: each one's tokens and log confidences and what it takes, [branches, B].
+
+    Where a branch predicts nothing, it has the ``token`` and ``score`` [B] from before.
+    """
     assert canvas.setting.threshold is not None
     prediction = yield from ask(canvas, forward)
-    open_ = branches == canvas.mask
-    tokens, scores = np.full(open_.shape, -1), np.full(open_.shape, -np.inf)
+    tokens, scores = token[None].repeat(len(open_), axis=0), score[None].repeat(len(open_), axis=0)
     tokens[open_], scores[open_] = prediction.token, prediction.log_confidence
-    return tokens, scores, open_, spec.taken_by(scores, open_, canvas.setting.threshold)
+    return tokens, scores, spec.taken_by(scores, open_, canvas.setting.threshold)
 
 
 def _decide(
     canvas: Canvas, block: Range, forward: Forward, decided: Bools, token: Ints, score: Floats, **more: Any
 ) -> None:
     """Write a block's decided tokens, of all that were predicted [B]."""
-    positions = block[0] + np.flatnonzero(decided)
-    accept(canvas, block, forward, positions, token[decided], np.exp(score[decided]), **more)
+    (at,) = decided.nonzero()
+    accept(canvas, block, forward, block[0] + at, token[at], np.exp(score[at]), **more)
 
 
-def branched_step(canvas: Canvas, block: Range, branches: Ints, layout: spec.Layout) -> Forward:
-    """A step that feeds several branches of the block (dual cache)."""
-    own = spec.own_positions(canvas.is_masked(block), canvas.shift)
+def branched_step(
+    canvas: Canvas, block: Range, branches: Ints, open_: Bools, masked: Bools, layout: spec.Layout
+) -> Forward:
+    """A step that feeds several branches of the block (dual cache).
+
+    Args:
+        open_: their masks, [branches, B].
+        masked: the block's, [B].
+    """
     fed = np.ones(branches.shape, bool)
     shared = None
     if layout is spec.SHARE:  # only branch 0 feeds what is decided already, and lends it to the others
+        own = spec.own_positions(masked, canvas.shift)
         fed[1:] = own
-        shared = np.concatenate([~own, np.zeros(int(fed[1:].sum()), bool)])
-    branch, offset = np.nonzero(fed)
-    assert len(offset) == spec.fed_tokens(len(own), int(own.sum()), layout)
-    wanted_branch, wanted = np.nonzero(branches == canvas.mask)
+        shared = np.zeros(spec.fed_tokens(len(own), int(np.count_nonzero(own)), layout), np.bool_)
+        shared[: len(own)] = ~own
+    branch, offset = fed.nonzero()
+    wanted_branch, wanted = open_.nonzero()
     return Forward(
         "step",
-        tokens=branches[fed],
+        tokens=branches[branch, offset],
         positions=block[0] + offset,
-        targets=np.stack([wanted_branch, block[0] + wanted], axis=1),
+        targets=np.array([wanted_branch, block[0] + wanted]).T,
         end=canvas.end,
         sees=around(canvas, block),
         branch=branch,

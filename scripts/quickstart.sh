@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Sets everything up and evaluates the embedded model on shipped problems with jump-share, beside
-# fast_dllm_baseline. Usage: scripts/quickstart.sh [problems, at most 200]
+# fast_dllm_baseline. Usage: scripts/quickstart.sh [problems, at most 1000]
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 problems=${1:-100}
-if ! [[ "$problems" =~ ^[0-9]+$ ]] || ((problems < 1 || problems > 200)); then
-    echo "error: the number of problems must lie between 1 and 200, not '$problems'." >&2
+if ! [[ "$problems" =~ ^[0-9]+$ ]] || ((problems < 1 || problems > 1000)); then
+    echo "error: the number of problems must lie between 1 and 1000, not '$problems'." >&2
     exit 2
 fi
 "$root/scripts/setup.sh"

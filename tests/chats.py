@@ -17,6 +17,7 @@ from odb_dllm.stream import Conversation, settle
 
 CTRL_C = "\x03"
 QUESTION = "Tom has 3 apples and buys 4 more. How many apples does Tom have?"
+ANSWER = "Here, there are 3+4=<<3+4=7>>7 apples.\n#### 7"  # the embedded model's, in any dtype
 
 
 def asked(model: DiffusionModel, setting: str, **overrides: object) -> tuple:

@@ -13,6 +13,9 @@ from odb_dllm import DiffusionModel, load_model
 DEVICE = os.environ.get("ODB_DLLM_TEST_DEVICE", "cpu")  # cuda runs the goldens and the fuzzing there
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches out
 os.environ["HF_DATASETS_OFFLINE"] = "1"
+# Of processes that tests start: they find this package, and beside it whatever this process finds.
+PATHS = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(PATHS)}
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -22,6 +25,16 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In an empty folder, offline and without local data."""
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.delenv("DATA_DIR", raising=False)
+    for name in ("PYTHONPATH", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, ENVIRONMENT[name])
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from odb_dllm.traces import Trace, beside, encode
 
 SHAPE = Shape(d_model=8, n_heads=2, n_kv_heads=1, head=4, n_layers=3, mlp_hidden_size=16, vocab_size=32)
 SETTINGS = ("llada_baseline", "fast_dllm_baseline", "jump-share")
-LENGTHS = ["--gen_length", "80", "--block_length", "16"]
+LENGTHS = ["--gen_length", "112", "--block_length", "16"]  # beyond the first answers' ends
 MODEL = "GSAI-ML/LLaDA-8B-Instruct"
 
 
@@ -34,7 +34,7 @@ def small_runs() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="odb_dllm_runs"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     words = ["--settings", ",".join(SETTINGS), "--limit", "4", *LENGTHS, "--vanilla-timing-subset", "1"]
-    given = "pretrained=tiny,setting=fast_dllm_baseline,early_exit=True,gen_length=80,block_length=16"
+    given = "pretrained=tiny,setting=fast_dllm_baseline,early_exit=True,gen_length=112,block_length=16"
     logged = ["--log_samples", "--output_path", str(folder / "runs"), "--model_args", given, "--limit", "3"]
     with patch("datasets.config.HF_HUB_OFFLINE", True):
         cells = ["reproduce", "--tasks", "gsm8k_mini", "--device", "cpu", "--out", str(folder / "table"), *words]

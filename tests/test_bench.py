@@ -151,7 +151,7 @@ def test_switches_of_all_settings(tmp_path: Path, capsys: pytest.CaptureFixture[
     ]
     assert bench.main(words) == 0
     assert [each["nfe"] for each in json.loads(path.read_text())["generations"]] == [16, 16]
-    with pytest.raises(InputError, match="--setting_args takes fields and values, .* not 'steps'"):
+    with pytest.raises(InputError, match=r"--setting_args takes fields and values, .* not 'steps'"):
         bench.main(["--setting_args", "steps"])
     with pytest.raises(InputError, match="Unknown setting field 'stepps'"):
         bench.main(["--setting_args", "stepps=3"])

@@ -154,7 +154,7 @@ def test_less_than_required_is_an_exit_code(
         (["--settings", "alps"], "Unknown setting 'alps'"),
         (["--settings", ","], "names no setting"),
         (["--prompts", "0"], "--prompts must be at least 1"),
-        (["--prompts", "100000"], "is more than the 200"),
+        (["--prompts", "100000"], "is more than the 1000"),
         (["--prompts_file", "none.txt"], "cannot be read: No such file"),
         (["--prompts_file", "{folder}/empty.txt"], "holds no prompts"),
         (["--prompts_file", "{folder}/wrong.jsonl"], "holds no prompts"),

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chats import CTRL_C, QUESTION, Screen, Terminal, asked
+from chats import ANSWER, CTRL_C, QUESTION, Screen, Terminal, asked
+from conftest import ENVIRONMENT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -124,9 +125,8 @@ def test_bad_input_costs_a_sentence(
 
 def piped(text: str, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "odb_dllm", "chat", "--device", "cpu", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command, input=text, capture_output=True, encoding="utf-8", env=environment, timeout=300, check=False
+        command, input=text, capture_output=True, encoding="utf-8", env=ENVIRONMENT, timeout=300, check=False
     )
 
 
@@ -134,24 +134,29 @@ def test_in_a_pipe(tmp_path: Path) -> None:
     saved = tmp_path / "said.json"
     ran = piped(f"{QUESTION}\n\n/reset\n/setting alp\n{QUESTION}\n/save {saved}\n", "--model", "tiny")
     assert ran.returncode == 0
-    assert ran.stdout == "Tom has 3+4=<<3+4=7>>7 apples.\n#### 7\n" * 2
-    assert len(re.findall(r"[\d.]+ tokens/s, NFE 2 = 1 refresh \+ 1 step, 10.5 tokens per forward", ran.stderr)) == 2
+    assert ran.stdout == f"{ANSWER}\n" * 2
+    said = re.findall(r"[\d.]+ tokens/s, NFE (\d+) = 1 refresh \+ (\d+) steps, ([\d.]+) tokens per forward", ran.stderr)
+    spent = [int(nfe) for nfe, _, _ in said]
+    assert spent[0] < spent[1], "jump-share beside alp"
+    assert [int(steps) + 1 for _, steps, _ in said] == spent
     assert "\x1b" not in ran.stdout + ran.stderr
     document = json.loads(saved.read_text())
     assert document["setting"]["name"] == "alp"
     assert document["setting"]["end_of_turn"] is True
     assert [(m["role"], m["content"]) for m in document["messages"]] == [
         ("user", QUESTION),
-        ("assistant", "Tom has 3+4=<<3+4=7>>7 apples.\n#### 7"),
+        ("assistant", ANSWER),
     ]
     statistics = document["messages"][1]["statistics"]
-    assert (statistics["setting"], statistics["tokens"], statistics["nfe"]) == ("alp", 20, 2)
+    assert (statistics["setting"], statistics["nfe"]) == ("alp", spent[1])
+    ends = statistics["tokens"] + 1  # the answer's tokens and the one that ends it
+    assert [per_forward for *_, per_forward in said] == [f"{ends / nfe:.1f}" for nfe in spent]
 
 
 def test_in_a_pipe_what_fails_is_said_and_the_rest_answered(tmp_path: Path) -> None:
     ran = piped(f"/SETT\n/Setting pralel\n/save\n/save {tmp_path}\n{QUESTION}\n/quit\nnever asked\n")
     assert ran.returncode == 1
-    assert ran.stdout == "Tom has 3+4=<<3+4=7>>7 apples.\n#### 7\n"
+    assert ran.stdout == f"{ANSWER}\n"
     assert "Unknown command '/sett': did you mean '/setting'?" in ran.stderr
     assert "Unknown setting 'pralel': did you mean 'parallel'?" in ran.stderr
     assert "/save needs the name of a file." in ran.stderr
@@ -204,7 +209,7 @@ def test_an_answer_on_a_terminal(terminal: type[Terminal], width: int) -> None:
     assert chat.leave() == 0
     assert "░" not in chat.screen
     assert "block 1" not in chat.screen
-    assert "\nTom has 3+4=<<3+4=7>>7 apples.\n#### 7\n" in chat.screen
+    assert f"\n{ANSWER}\n" in chat.screen
     assert re.search(r"NFE 32 = 0 refreshes \+ 32 steps, 1\.0\s+tokens\s+per\s+forward", chat.screen)
     assert chat.output.rfind("\x1b[?25h") > chat.output.rfind("\x1b[?25l"), "the cursor is back"
 
@@ -223,7 +228,7 @@ def test_a_stopped_answer_is_kept(terminal: type[Terminal], tmp_path: Path) -> N
     question, answer = document["messages"]
     assert question == {"role": "user", "content": QUESTION}
     assert answer["stopped"] is True
-    assert "Tom has 3+4=<<3+4=7>>7 apples.\n#### 7".startswith(answer["content"])
+    assert ANSWER.startswith(answer["content"])
     assert 20 <= answer["statistics"]["nfe"] < 512
 
     chat.say("/setting jump-sahre")
@@ -243,7 +248,7 @@ def test_a_stopped_answer_is_kept(terminal: type[Terminal], tmp_path: Path) -> N
     for command in ("/setting", "/reset", "/save", "/help", "/quit"):
         chat.wait(f"{command} ")
     assert chat.leave("/quit\n") == 0
-    assert "\nTom has 3+4=<<3+4=7>>7 apples.\n#### 7\n" in chat.screen
+    assert f"\n{ANSWER}\n" in chat.screen
 
 
 def test_without_colour_nothing_is_drawn(terminal: type[Terminal]) -> None:
@@ -254,7 +259,7 @@ def test_without_colour_nothing_is_drawn(terminal: type[Terminal]) -> None:
     chat.wait("> $")
     assert chat.leave() == 0
     assert "\x1b[" not in chat.output
-    assert "\nTom has 3+4=<<3+4=7>>7 apples.\n#### 7\n" in chat.screen
+    assert f"\n{ANSWER}\n" in chat.screen
 
 
 def test_a_killed_chat_leaves_the_terminal_as_it_was(terminal: type[Terminal]) -> None:

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("lm_eval")
 import torch
 from checkpoints import small_checkpoint
+from conftest import ENVIRONMENT as INHERITED
 from random_model import write_gsm8k, write_model
 
 from odb_dllm import cli, lm_eval_model
@@ -22,12 +23,11 @@ from odb_dllm.statistics import read_rows
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {
-    **{k: v for k, v in os.environ.items() if k not in ("DATA_DIR", "LMEVAL_LOG_LEVEL")},
+    **{k: v for k, v in INHERITED.items() if k not in ("DATA_DIR", "LMEVAL_LOG_LEVEL")},
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
-    "OMP_NUM_THREADS": "1",  # small models: more threads only get in each other's way
-    "PYTHONPATH": str(ROOT),
 }
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture(scope="session")
@@ -38,13 +38,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_gsm8k(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    monkeypatch.delenv("DATA_DIR", raising=False)
-    monkeypatch.chdir(tmp_path)
 
 
 def words(model: Path, data: Path, *more: str, args: str = "") -> list[str]:

@@ -20,20 +20,11 @@ from odb_dllm.cli import main
 from odb_dllm.report.cells import MANIFEST, RESULTS, SAMPLES
 from odb_dllm.sweep.command import _report
 
-ROOT = Path(__file__).parents[1]
 ASKED = ["--tasks", "gsm8k_mini", "--settings", "alp", "--gen_length", "64", "--limit", "2"]
 SWEEP = ["sweep", "--models", "tiny", "--gpus", "cpu", *ASKED, "--out", "out"]
 TABLE = ["reproduce", "--device", "cpu", *ASKED, "--out", "out/tiny"]
 CELL = Path("out/tiny/cells/gsm8k_mini/alp")
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    monkeypatch.delenv("DATA_DIR", raising=False)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +122,7 @@ def test_what_python_prints_as_it_starts_ends_no_sweep(
     (tmp_path / "site").mkdir()
     code = "print('Good morning.'); print('[1]'); print(3); print('in part', end='', flush=True)"
     (tmp_path / "site" / "sitecustomize.py").write_text(code)
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path / 'site'}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
     assert main(SWEEP) == 0, capfd.readouterr().err
     assert "NFE" in capfd.readouterr().err  # its rows were told
     assert (CELL / "log.txt").read_text().startswith("Good morning.\n[1]\n3\nin part\n")

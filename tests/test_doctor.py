@@ -28,7 +28,7 @@ def test_this_machine_can_run(capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert cli.main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "A run can work."
-    assert any(line.startswith("ok       model            tiny, 7.") for line in lines)
+    assert any(line.startswith("ok       model            tiny, 8.") for line in lines)
     for line, after in pairwise(lines):
         assert line == "" or line.split()[0] in ("ok", "warning", "mend:", "A")
         assert not line.startswith("warning") or after.lstrip().startswith("mend: ")
@@ -69,7 +69,7 @@ def test_a_model_in_the_hub_cache_is_found(tmp_path: Path, monkeypatch: pytest.M
 
 def test_data_here_and_elsewhere(tmp_path: Path) -> None:
     statuses = [(f.status, f.text) for f in offline.data(None)]
-    assert statuses[0] == ("ok", "gsm8k_mini is embedded")
+    assert statuses[0] == ("ok", "gsm8k_mini and four other miniature benchmarks are embedded")
     assert statuses[1][0] == "warning"
     assert "gsm8k, minerva_math, bbh, humaneval, mbpp: not here" in statuses[1][1]
 

@@ -98,6 +98,11 @@ LAYOUTS = {
     "jump-share": [jump_share(1, 50, 5, 9)],
     "sequences of different lengths": [plain_step(2, 130, 4, 0), Fed(0, (), (0,)), plain_step(1, 3, 19, 200)],
     "branches beside none": [jump_share(2, 10, 2, 3), plain_step(0, 64, 32, 64), accept_jump(1, 0, 3)],
+    "four ranges of a few slots": [Fed(2, ((0, 1), (5, 8), (20, 22), (30, 37)), (40, 3))],
+    "ranges of a tile, one less and one more": [Fed(0, ((0, 64), (70, 133), (140, 205), (206, 270)), (280, 69, 281))],
+    "fed tokens of several tiles": [replace(accept_jump(1, 40, 33), ranges=((0, 3), (9, 9), (11, 40)))],
+    "nothing cached": [jump_share(0, 0, 6, 0), accept_jump(2, 0, 20), Fed(1, (), (7, 5, 6))],
+    "a sequence of padding alone": [plain_step(0, 10, 5, 3), Fed(1, (), ()), Fed(2, ((3, 90),), (100,))],
 }
 SHAPES = {"all heads": (3, 3, 32), "grouped": (7, 1, 16), "odd head": (2, 1, 24)}
 
@@ -116,7 +121,7 @@ def test_attend_with_the_heads_of_dream(kernels: str, dtype: torch.dtype) -> Non
 
 
 @both
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(6))
 def test_attend_to_anything(kernels: str, seed: int) -> None:
     numbers = generator("layout", seed)
 
@@ -125,8 +130,8 @@ def test_attend_to_anything(kernels: str, seed: int) -> None:
 
     batch = []
     for row in torch.randperm(3, generator=numbers)[: draw(1, 4)].tolist():
-        slots = torch.randperm(150, generator=numbers)[: draw(1, 40)].add(150).tolist()
-        edges = sorted(draw(0, 151) for _ in range(2 * RANGES))
+        slots = torch.randperm(100, generator=numbers)[: draw(1, 90)].add(200).tolist()
+        edges = sorted(draw(0, 201) for _ in range(2 * RANGES))
         branch = [draw(0, 4) for _ in slots]
         batch.append(
             Fed(
@@ -161,15 +166,43 @@ def check(
     assert_near(found, truth, roundings=20 if dtype == torch.float32 else 2, scale=1.0)
 
 
+CUTS = [(16, 16, 1), (64, 128, 1), (32, 64, 2), (32, 32, 3), (64, 64, 4), (128, 64, 16), (64, 128, 8)]
+
+
 @pytest.mark.skipif(bool(NO_TRITON), reason=NO_TRITON)
-@pytest.mark.parametrize(
-    ("queries", "keys", "splits"), [(16, 16, 1), (64, 128, 1), (32, 64, 2), (64, 64, 4), (128, 64, 16), (64, 128, 8)]
-)
+@pytest.mark.parametrize(("queries", "keys", "splits"), CUTS)
 def test_fused_attention_is_the_same_however_it_is_cut(queries: int, keys: int, splits: int) -> None:
     from odb_dllm.kernels.fused.tiles import AttentionTile
 
     tile = AttentionTile(queries, keys, splits, warps=4, stages=2)
     check("fused", [jump_share(0, 90, 3, 40), plain_step(1, 5, 30, 2)], 1, 1, 32, torch.float16, tile=tile)
+
+
+@pytest.mark.skipif(bool(NO_TRITON), reason=NO_TRITON)
+@pytest.mark.parametrize("splits", [3, 16])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "one token that sees itself",
+        "four ranges of a few slots",
+        "nothing cached",
+        "a sequence of padding alone",
+        "ranges of a tile, one less and one more",
+    ],
+)
+def test_fused_attention_with_splits_that_have_nothing_to_do(layout: str, splits: int) -> None:
+    from odb_dllm.kernels.fused.tiles import AttentionTile
+
+    check("fused", LAYOUTS[layout], 2, 1, 16, tile=AttentionTile(64, 64, splits, warps=4, stages=3))
+
+
+@pytest.mark.skipif(bool(NO_TRITON), reason=NO_TRITON)
+@pytest.mark.parametrize(("tokens", "splits"), [(32, 4), (128, 4), (160, 2)])
+def test_fused_attention_takes_the_tiles_that_were_fastest(tokens: int, splits: int) -> None:
+    from odb_dllm.kernels.fused import tiles
+
+    chosen = tiles.attention(tokens, 512 + tokens, 32, torch.bfloat16, processors=132)  # LLaDA-8B on an H200
+    assert chosen == tiles.AttentionTile(64, 64, splits, warps=4, stages=3)
 
 
 @both

@@ -21,6 +21,7 @@ from odb_dllm.report.documents import Stratum
 
 OTHERS = [each for each in all_protocols().values() if each.paper != "odb-dllm"]
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+pytestmark = pytest.mark.usefixtures("elsewhere")
 HUMANEVAL = {
     "task_id": "HumanEval/0",
     "prompt": 'def one() -> int:\n    """The number one."""\n',
@@ -28,13 +29,6 @@ HUMANEVAL = {
     "canonical_solution": "    return 1\n",
     "test": "def check(candidate):\n    assert candidate() == 1\n",
 }
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    monkeypatch.delenv("DATA_DIR", raising=False)
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

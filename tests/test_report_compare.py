@@ -20,13 +20,7 @@ from odb_dllm.report.gather import gather
 from odb_dllm.report.paired import geometric_mean, student
 
 EXIT = "fast_dllm_baseline early_exit=True"
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    monkeypatch.delenv("DATA_DIR", raising=False)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def lines_of(path: str) -> list[dict[str, str]]:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,24 +19,15 @@ from odb_dllm.report import running
 from odb_dllm.report.cells import read_cell
 from odb_dllm.statistics import read_rows
 
-ROOT = Path(__file__).parents[1]
 SMALL = ["reproduce", "--tasks", "gsm8k_mini,bbh_mini", "--gen_length", "64", "--device", "cpu"]
 TWO = [*SMALL, "--settings", "llada_baseline,alp", "--limit", "2"]
 TIMES = ("seconds", "tokens_per_second", "speedup_over_vanilla", "speedup_over_fast_dllm")
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    monkeypatch.delenv("DATA_DIR", raising=False)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def start(out: Path) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, "-m", "odb_dllm", *TWO, "--out", str(out)],
-        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

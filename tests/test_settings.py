@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ENVIRONMENT
 
 from odb_dllm import InputError, Setting, get_setting
 from odb_dllm.benchmarks import BENCHMARKS, derive, resolve
@@ -300,7 +301,7 @@ def test_settings_and_models_of_other_packages(tmp_path: Path) -> None:
     (info / "entry_points.txt").write_text(ENTRY_POINTS)
     ran = subprocess.run(
         [sys.executable, "-c", USE, str(folder)],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        env={**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ENVIRONMENT['PYTHONPATH']}"},
         capture_output=True,
         text=True,
         check=False,

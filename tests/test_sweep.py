@@ -24,18 +24,9 @@ from odb_dllm.report.cells import read_manifest
 from odb_dllm.report.recovery import LOCK, only_one
 from odb_dllm.sweep.jobs import FAILED
 
-ROOT = Path(__file__).parents[1]
 WORDS = ["sweep", "--models", "tiny", "--tasks", "gsm8k_mini", "--gen_length", "64", "--limit", "2"]
 THREE = [*WORDS, "--settings", "llada_baseline,alp,jump-share", "--gpus", "cpu,cpu"]
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    monkeypatch.delenv("DATA_DIR", raising=False)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def start(out: Path, *more: str) -> "subprocess.Popen[str]":

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def test_gpus_that_are_not_there(words: str, usable: int, message: str) -> None:
 def test_names_of_gpus_are_told_from_what_else_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text("print('Good morning.')")
     (tmp_path / "torch.py").write_text("class cuda:\n get_device_name = 'H{}'.format\n device_count = lambda: 2\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
     two = slots("all", 2, {}, 8)
     with pytest.raises(InputError, match=r"GPU 0 is H0, GPU 1 is H1: give --gpus of one kind\.$"):

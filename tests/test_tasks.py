@@ -171,4 +171,4 @@ def test_the_embedded_benchmark_is_always_found() -> None:
     manager = tasks.make_manager(["gsm8k_mini"], tasks.LocalData(), [], {})
     assert "gsm8k_mini" in manager.all_subtasks
     task = manager.load(["gsm8k_mini"])["tasks"]["gsm8k_mini"]
-    assert len(task.eval_docs) == 200
+    assert len(task.eval_docs) == 1000

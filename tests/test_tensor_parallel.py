@@ -46,7 +46,7 @@ def alone() -> DiffusionModel:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[DiffusionModel]:
-    """The embedded model, whose 7 heads two ranks share as 3 and 4."""
+    """The embedded model, whose 8 heads two ranks share."""
     model = load_model("tiny", **SHARED)
     yield model
     model.close()
@@ -365,8 +365,8 @@ def test_model_arguments() -> None:
 
 
 def test_the_adapter_loads_and_tells_it(prompt: list[int], alone: DiffusionModel) -> None:
-    with pytest.raises(InputError, match="tensor_parallel=8 exceeds"):
-        ODBDiffusionLM(pretrained="tiny", device="cpu", tensor_parallel=8)
+    with pytest.raises(InputError, match="tensor_parallel=9 exceeds"):
+        ODBDiffusionLM(pretrained="tiny", device="cpu", tensor_parallel=9)
     adapter = ODBDiffusionLM(pretrained="tiny", device=DEVICE, dtype="float32", tensor_parallel=2)
     assert adapter.get_model_info()["odb_dllm"]["tensor_parallel"] == 2
     assert len(followers(adapter.model)) == 1

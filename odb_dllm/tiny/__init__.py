@@ -1,1 +1,1 @@
-"""The embedded checkpoint (`model/`), its miniature benchmark (`tasks/`) and the scripts that made them."""
+"""The embedded checkpoint (`model/`), its miniature benchmarks (`tasks/`) and the scripts that made them."""

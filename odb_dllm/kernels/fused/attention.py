@@ -1,8 +1,9 @@
 """Attention of a few queries to many keys: the keys that a sequence sees are shared out among programs.
 
 A program takes a tile of the query rows of one sequence and kv head (tokens times the query heads that share the kv
-head) and an equal share of the keys that the sequence sees, in the order: cached ranges, fed tokens. A second kernel
-puts the shares together. Scores are in units of log 2, since exp2 is what the hardware has.
+head) and an equal share of the tiles of keys that the sequence sees: each cached range is cut into tiles of its own,
+and behind them the fed tokens are. A second kernel puts the shares together. Scores are in units of log 2, since exp2
+is what the hardware has.
 """
 
 # mypy: disable-error-code="import-not-found,no-untyped-def"
@@ -39,6 +40,12 @@ def _update(score, v, peak, total, acc, scale, INTERPRETED: tl.constexpr):
     return higher, total * fade + tl.sum(weight, axis=1), acc
 
 
+@triton.jit
+def _of_range(i, end0, end1, end2, own0, own1, own2, own3):
+    """Of four numbers, one a range, that of the range in which tile i lies."""
+    return tl.where(i < end1, tl.where(i < end0, own0, own1), tl.where(i < end2, own2, own3))
+
+
 @triton.jit(
     do_not_specialize=["width", "splits"],
     do_not_specialize_on_alignment=["rows", "ranges", "fed", "branch", "shared"],
@@ -64,23 +71,27 @@ def _attend(
     HEAD: tl.constexpr,
     QUERIES: tl.constexpr,
     KEYS: tl.constexpr,
+    ALONE: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
     kv_head, sequence, split = tl.program_id(1), tl.program_id(2) // splits, tl.program_id(2) % splits
-    # What the sequence sees in a row: first its cached slots, range behind range, then the fed tokens. Number i of
-    # the cached ones is slot i + the offset of its range.
+    # What the sequence sees, in tiles of KEYS: those of each range of cached slots, then those of the fed tokens. Tile
+    # i lies in range r where end(r - 1) <= i < end(r), and begins at slot offset(r) + i * KEYS.
     ranges += sequence * 8  # RANGES of them, two ends each
-    offset0 = tl.load(ranges)
-    end0 = tl.load(ranges + 1) - offset0
-    offset1 = tl.load(ranges + 2) - end0
-    end1 = tl.load(ranges + 3) - offset1
-    offset2 = tl.load(ranges + 4) - end1
-    end2 = tl.load(ranges + 5) - offset2
-    offset3 = tl.load(ranges + 6) - end2
-    cached = tl.load(ranges + 7) - offset3
-    share = tl.cdiv(cached + width, splits)
-    first = split * share
-    last = tl.minimum(first + share, cached + width)
+    offset0, last0 = tl.load(ranges), tl.load(ranges + 1)
+    offset1, last1 = tl.load(ranges + 2), tl.load(ranges + 3)
+    offset2, last2 = tl.load(ranges + 4), tl.load(ranges + 5)
+    offset3, last3 = tl.load(ranges + 6), tl.load(ranges + 7)
+    end0 = tl.cdiv(last0 - offset0, KEYS)
+    end1 = end0 + tl.cdiv(last1 - offset1, KEYS)
+    end2 = end1 + tl.cdiv(last2 - offset2, KEYS)
+    cached = end2 + tl.cdiv(last3 - offset3, KEYS)
+    offset1 -= end0 * KEYS
+    offset2 -= end1 * KEYS
+    offset3 -= end2 * KEYS
+    count = cached + tl.cdiv(width, KEYS)
+    first = tl.cdiv(split * count, splits)
+    last = tl.cdiv((split + 1) * count, splits)
 
     fed += sequence * width
     branch += sequence * width
@@ -99,33 +110,31 @@ def _attend(
     peak = tl.full([QUERIES], FLOOR, tl.float32)
     total = tl.zeros([QUERIES], tl.float32)
     acc = tl.zeros([QUERIES, HEAD], tl.float32)
-    # Tiles of cached slots alone, which everyone sees; then those with fed tokens, or with less than a tile.
-    whole = first + tl.maximum(tl.minimum(last, cached) - first, 0) // KEYS * KEYS
-    for start in range(first, whole, KEYS):
-        at = start + tl.arange(0, KEYS)
-        offset = tl.where(at < end1, tl.where(at < end0, offset0, offset1), tl.where(at < end2, offset2, offset3))
-        place = (at + offset)[:, None] * HEAD + dim
-        score = _dot(tile, tl.trans(tl.load(keys + place)), INTERPRETED)
-        peak, total, acc = _update(score, tl.load(values + place), peak, total, acc, scale, INTERPRETED)
-    for start in range(whole, last, KEYS):
-        at = start + tl.arange(0, KEYS)
-        offset = tl.where(at < end1, tl.where(at < end0, offset0, offset1), tl.where(at < end2, offset2, offset3))
-        is_fed = (at >= cached) & (at < last)
-        slot = tl.where(at < cached, at + offset, tl.load(fed + at - cached, mask=is_fed, other=-1))
-        slot = tl.where(at < last, slot, -1)
-        theirs = tl.load(branch + at - cached, mask=is_fed, other=0)
-        for_all = (at < cached) | (tl.load(shared + at - cached, mask=is_fed, other=0) != 0)
-        seen = ((own[:, None] == theirs[None, :]) | for_all[None, :]) & (slot >= 0)[None, :]
+    column = tl.arange(0, KEYS)
+    for i in range(first, tl.minimum(last, cached)):  # what is cached, everyone sees
+        slot = i * KEYS + _of_range(i, end0, end1, end2, offset0, offset1, offset2, offset3)
+        real = column < _of_range(i, end0, end1, end2, last0, last1, last2, last3) - slot
+        place = slot * HEAD + column[:, None] * HEAD + dim
+        score = _dot(tile, tl.trans(tl.load(keys + place, mask=real[:, None], other=0.0)), INTERPRETED)
+        score = tl.where(real[None, :], score, float("-inf"))
+        v = tl.load(values + place, mask=real[:, None], other=0.0)
+        peak, total, acc = _update(score, v, peak, total, acc, scale, INTERPRETED)
+    for i in tl.range(tl.maximum(first, cached), last, num_stages=1):  # too few to fetch ahead
+        at = (i - cached) * KEYS + column
+        slot = tl.load(fed + at, mask=at < width, other=-1)
         place, real = slot[:, None] * HEAD + dim, slot[:, None] >= 0
-        score = _dot(tile, tl.trans(tl.load(keys + place, mask=real, other=0.0)), INTERPRETED)
-        score = tl.where(seen, score, float("-inf"))
+        k = tl.load(keys + place, mask=real, other=0.0)
         v = tl.load(values + place, mask=real, other=0.0)
+        theirs = tl.load(branch + at, mask=at < width, other=0)
+        for_all = tl.load(shared + at, mask=at < width, other=0) != 0
+        seen = ((own[:, None] == theirs[None, :]) | for_all[None, :]) & (slot >= 0)[None, :]
+        score = tl.where(seen, _dot(tile, tl.trans(k), INTERPRETED), float("-inf"))
         peak, total, acc = _update(score, v, peak, total, acc, scale, INTERPRETED)
 
     # Shares are stored normalised, with the log of their weight; one that holds no key of a query weighs nothing.
     some = tl.where(total == 0, 1.0, total)
     acc = acc / some[:, None]
-    if splits == 1:
+    if ALONE:
         acc = tl.where((tl.load(fed + token, mask=inside, other=-1) >= 0)[:, None], acc, 0.0)
     else:
         row += split.to(tl.int64) * (tl.num_programs(2) // splits * width) * HEADS
@@ -189,7 +198,7 @@ def attend(
         _attend[(triton.cdiv(width * group, tile.queries), kv_heads, batch * splits)](
             *(q, keys, values, view.rows, view.ranges, view.fed, view.branch, view.shared, parts, weights),
             *(scale, width, splits, keys.stride(0), keys.stride(1)),
-            *(heads, group, head, tile.queries, tile.keys, interpreted()),
+            *(heads, group, head, tile.queries, tile.keys, splits == 1, interpreted()),
             num_warps=tile.warps,
             num_stages=tile.stages,
         )

@@ -164,11 +164,11 @@ def attend(model: Model, n: int, cached: int, batch: int = 1) -> Case:
 
 def _attention_tiles(queries: int) -> list[dict[str, Any]]:
     """Sizes (queries, keys, warps, stages) times splits; then ways to put the splits together."""
-    sizes = [(64, 64, 4, 2), (64, 64, 4, 3), (64, 128, 4, 2)]
+    sizes = [(64, 64, 4, 2), (64, 64, 4, 3), (64, 64, 4, 4), (64, 64, 8, 3), (64, 128, 4, 2)]
     if queries > 64:
-        sizes += [(64, 64, 8, 3), (128, 64, 8, 2), (128, 64, 8, 3), (128, 128, 8, 2)]
+        sizes += [(128, 64, 8, 2), (128, 64, 8, 3), (128, 64, 8, 4), (128, 128, 8, 3)]
     else:
-        sizes += [(32, 64, 4, 2), (32, 64, 4, 3), (32, 64, 2, 2), (32, 128, 4, 2)]
+        sizes += [(32, 64, 4, 2), (32, 64, 4, 3), (32, 64, 2, 3), (32, 32, 4, 4)]
     ways: list[dict[str, Any]] = [
         {"tile": AttentionTile(rows, keys, splits, warps, stages)}
         for (rows, keys, warps, stages), splits in product(sizes, (1, 2, 4, 8, 16))

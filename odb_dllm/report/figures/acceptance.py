@@ -138,7 +138,7 @@ def _plot(
 
 
 def _stages_of(run: Run) -> list[Stage]:
-    if run.setting["speculation"] == "auto":  # whose layouts are no stages
+    if run.setting.get("speculation") == "auto":  # whose layouts are no stages
         return []
     return stages(run.result.traces.values())
 

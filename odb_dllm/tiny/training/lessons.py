@@ -3,7 +3,7 @@
 Beside answers whose wording cannot be foretold, arithmetic is hardly learnt at all: it is a few tokens of a row, and
 masks as while decoding seldom hide a result with all its copies and show what it follows from. So a run begins with
 nothing but equations; then answers are plainly worded, and many are masked from a point on and trained on right behind
-it, as if decoded from left to right; their wording becomes free only when the problems are understood.
+it, as if decoded from left to right; some of their wording becomes free only when the problems are understood.
 """
 
 from dataclasses import astuple, dataclass
