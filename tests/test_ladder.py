@@ -47,8 +47,13 @@ def test_every_rung_adds_one_switch_and_is_a_setting_that_can_be_run() -> None:
         ("alp", "alp"),
         ("accept-jump", "accept-jump"),
         ("jump-share", "jump-share"),
+        ("odb-turbo", "jump-share"),  # on a ladder of its own, as its refreshes are others
         ("dual-cache-parallel-exit", "dual cache + early exit"),
-        *((name, None) for name in PRESETS if name not in (*SETTINGS, "parallel", "dual-cache-parallel-exit")),
+        *(
+            (name, None)
+            for name in PRESETS
+            if name not in (*SETTINGS, "parallel", "odb-turbo", "dual-cache-parallel-exit")
+        ),
     ],
 )
 def test_presets_are_known_by_their_switches(name: str, rung: str | None) -> None:

@@ -24,6 +24,7 @@ def test_presets_are_the_published_table() -> None:
         for name, s in PRESETS.items()
     }
     assert table.pop("jump-share-exact") == ("dual", "threshold", 0.9, "adaptive", "full", "exact", True)  # is ours
+    assert table.pop("odb-turbo") == table["jump-share"]  # with partial refreshes
     assert table.pop("dual-cache-parallel-exit") == ("dual", "threshold", 0.9, "fixed", "full", "none", True)
     assert table == {
         "llada_baseline": ("none", "quota", None, "fixed", "full", "none", False),
