@@ -58,7 +58,7 @@ BUCKETS = (
     Bucket(480, 0.16, (0.1, 0.7, 0.2), 260),
     Bucket(1120, 0.02, (0.4, 0.3, 0.3), 0),
 )
-SHORT_SHARE = 0.3
+SHORT_SHARE = 0.3  # of the rows shorter than that are kept
 
 
 class Encoder:
