@@ -75,6 +75,7 @@ def run(
     *,
     batch_size: int = 1,
     on_event: Watcher | None = None,
+    engine: Engine | None = None,
 ) -> Iterator[tuple[int, Result]]:
     """Run generations and yield (index of the request, result) as they finish.
 
@@ -84,13 +85,14 @@ def run(
     Args:
         batch_size: generations that are under way at a time.
         on_event: called with an ``Event`` after each forward of each generation.
+        engine: what answers; None: the model's own.
 
     Raises:
         InputError: a request that the model cannot answer, before the first forward; too little memory for one.
     """
     requests = list(requests)
     check(model, requests)
-    engine = engine_of(model)
+    engine = engine or engine_of(model)
     waiting = deque(enumerate(requests))
     while waiting:
         try:

@@ -6,8 +6,9 @@ from typing import Any
 PROMPTS, GEN_LENGTH, REQUIRED = 20, 256, 0.98
 SETTINGS = ("llada_baseline", "fast_dllm_baseline", "alp", "accept-jump", "jump-share")
 DOES = (
-    "Answers prompts with the plain eager engine and with the fast one under each setting: how many generations have "
-    "the same tokens, where the others part and by how little, forwards and time."
+    "Answers prompts with the plain eager engine and with the fast one under each setting (or, with --batch_size, one "
+    "at a time and in batches): how many generations have the same tokens, where the others part and by how little, "
+    "forwards and time."
 )
 
 
@@ -33,6 +34,7 @@ def _with_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     add("--prompts_file", "--prompts-file", metavar="<file>", help="Text with a prompt a line, or .jsonl with 'prompt'")
     add("--settings", default=",".join(SETTINGS), metavar="<a,b>", help=f"Default: {','.join(SETTINGS)}")
     add("--gen_length", "--gen-length", default=GEN_LENGTH, type=int, metavar="N", help=f"Tokens ({GEN_LENGTH})")
+    add("--batch_size", "--batch-size", type=int, metavar="N", help="Compare N generations at a time with one instead")
     add("--require", default=REQUIRED, type=float, metavar="<share>", help=f"Of equal generations ({REQUIRED})")
     add("--out", metavar="<file>", help="Write all of it there: .json, or Markdown for any other name")
     add("--device", metavar="<device>", help="cpu, cuda or cuda:N (default: CUDA where there is one)")

@@ -1,24 +1,22 @@
-"""The run of ``odb-dllm certify``: prompts, both engines, the file."""
+"""The run of ``odb-dllm certify``: prompts, what is compared, the file."""
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from odb_dllm.bench.expand import load_embedded
 from odb_dllm.benchmarks import resolve
-from odb_dllm.certify import PROMPTS
+from odb_dllm.certify import PROMPTS, batches
 from odb_dllm.certify.divergence import first_divergence
-from odb_dllm.certify.document import Certificate, Comparison, describe
+from odb_dllm.certify.document import ENGINES, Certificate, Comparison, Sides, describe
+from odb_dllm.certify.runs import generations, progress, short
 from odb_dllm.errors import InputError
 from odb_dllm.fast import make_engine
 from odb_dllm.generation import Generation
 from odb_dllm.models.loading import EMBEDDED, DiffusionModel, load_model, parse_device, parse_dtype
-from odb_dllm.scheduler import Request, check, run
+from odb_dllm.scheduler import Request, check
 from odb_dllm.settings import Setting, get_setting
 
 BUILT_IN = EMBEDDED["tiny"].parent / "tasks" / "gsm8k_mini" / "test.jsonl"
@@ -28,16 +26,17 @@ def certify(args: argparse.Namespace) -> int:
     """Run the verb: 0, or 1 where fewer generations than required are equal. Raises ``InputError`` at once."""
     settings = _settings(args)
     texts = _texts(args.prompts_file, args.prompts)
-    out = _out(args.out)
+    out, sides = _out(args.out), _sides(args.batch_size, len(texts))
     if not 0 <= args.require <= 1:
         raise InputError(f"--require must lie between 0 and 1, not {args.require}.")
     model = _load(args)
     if model.tokenizer is None:
         raise InputError(f"{args.model} has no tokenizer, and the prompts are text.")
-    prompts = [model.tokenizer.encode(text) for text in texts]
-    certificate = Certificate(describe(model), args.gen_length, args.require, len(prompts), len(settings))
+    requests = _requests(model, settings, [model.tokenizer.encode(text) for text in texts])
+    certificate = Certificate(describe(model), args.gen_length, args.require, len(texts), len(settings), sides)
+    compare = _compare if args.batch_size is None else batches.compare
     try:
-        _compare(model, settings, prompts, certificate)
+        compare(model, requests, certificate)
     finally:  # also what was compared until an interrupt
         if certificate.results:
             _tell(certificate, out)
@@ -86,6 +85,16 @@ def _read(path: Path) -> list[str]:
     return texts
 
 
+def _sides(batch_size: int | None, prompts: int) -> Sides:
+    if batch_size is None:
+        return ENGINES
+    if batch_size < 2:
+        raise InputError(f"--batch_size must be at least 2, not {batch_size}.")
+    if batch_size > prompts:
+        raise InputError(f"--batch_size {batch_size} is more than the {prompts} prompts: give as many with --prompts.")
+    return Sides.batches(batch_size)
+
+
 def _out(name: str | None) -> Path | None:
     if name is None:
         return None
@@ -106,36 +115,35 @@ def _tell(certificate: Certificate, out: Path | None) -> None:
     print(f"written to {out}\n{certificate.verdict}")
 
 
-def _compare(
-    model: DiffusionModel, settings: Sequence[Setting], prompts: Sequence[Sequence[int]], certificate: Certificate
-) -> None:
-    """Answer every prompt under every setting on both engines."""
+def _requests(
+    model: DiffusionModel, settings: Sequence[Setting], prompts: Sequence[Sequence[int]]
+) -> list[list[Request]]:
+    """Every prompt under every setting; ``InputError`` where one of them is too much for the model."""
+    resolved = [resolve(model, setting) for setting in settings]
+    requests = [[Request(prompt, *each, index) for index, prompt in enumerate(prompts)] for each in resolved]
+    check(model, [request for each in requests for request in each])
+    return requests
+
+
+def _compare(model: DiffusionModel, requests: Sequence[Sequence[Request]], certificate: Certificate) -> None:
+    """Answer every request on both engines."""
     plain, fast = replace(model, engine="plain"), replace(model, engine="fast")
     make_engine(fast)  # which refuses a network that it cannot run
-    resolved = [resolve(model, setting) for setting in settings]
-    requests = [[Request(prompt, *each) for prompt in prompts] for each in resolved]
-    check(model, [request for each in requests for request in each])
-    with tqdm(total=len(settings) * len(prompts), desc="Comparing", file=sys.stderr) as bar:
-        for setting, asked in zip(settings, requests, strict=True):
-            for each in (plain, fast):  # what a first run prepares is in nobody's time
-                _generate(each, _short(asked[0]))
-            for index, request in enumerate(asked):
+    with progress(certificate) as bar:
+        for asked in requests:
+            for each in (plain, fast):
+                _generate(each, short(asked[0]))
+            for request in asked:
                 made = [_generate(each, request) for each in (plain, fast)]
                 same = made[0].tokens == made[1].tokens
                 parted = None if same else first_divergence(plain, fast, request)
-                certificate.results.append(Comparison.of(setting.name, index, made[0], made[1], parted))
+                name = request.setting.name
+                certificate.results.append(Comparison.of(name, request.sequence, made[0], made[1], parted))
                 bar.set_postfix_str(certificate.pace(), refresh=False)
                 bar.update()
     certificate.capture_seconds = fast.capture_seconds
 
 
-def _short(request: Request) -> Request:
-    setting = request.setting
-    return replace(request, setting=setting.override(gen_length=setting.span, steps=None))
-
-
 def _generate(model: DiffusionModel, request: Request) -> Generation:
-    ((_, made),) = run(model, [request])
-    if not isinstance(made, Generation):
-        raise InputError(f"{model.name} cannot be certified: {made}")
+    ((_, made),) = generations(model, [request])
     return made

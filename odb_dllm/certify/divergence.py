@@ -1,11 +1,12 @@
-"""Where two engines' generations part: the first forward after which their decisions differ, and by how little."""
+"""Where two generations of a request part: the first forward after which their decisions differ, and by how little."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from odb_dllm.contract import Bools, Event, Floats, Forward, Prediction
+from odb_dllm.contract import Bools, Event, Floats, Forward, Ints, Prediction
+from odb_dllm.costs import Budget, costs_of
 from odb_dllm.generation import Generation
 from odb_dllm.models.loading import DiffusionModel
 from odb_dllm.sampler import capacity, sample
@@ -16,8 +17,8 @@ from odb_dllm.tensor_parallel.leader import engine_of
 MARGINS = {
     "token": "log-probability gap of the two tokens, in the reference",
     "threshold": "distance of the confidence from the threshold, in the reference",
-    "order": "gap of two log confidences that the engines rank differently, in the reference",
-    "confidence": "largest difference of a log confidence between the engines",
+    "order": "gap of two log confidences that the two rank differently, in the reference",
+    "confidence": "largest difference of a log confidence between the two",
 }
 
 
@@ -29,9 +30,9 @@ class Divergence:
     kind: str  # one of MARGINS
     margin: float  # what MARGINS says of the kind
     position: int  # on the canvas
-    tokens: tuple[int, int]  # predicted there: by the reference, by the fast engine
+    tokens: tuple[int, int]  # predicted there: by the reference, by the other
     confidences: tuple[float, float]
-    noise: float  # largest difference of a log confidence between the engines in this forward
+    noise: float  # largest difference of a log confidence between the two in this forward
 
 
 class _Side:
@@ -49,11 +50,17 @@ class _Side:
             shift=shift,
             sequence=request.sequence,
             watch=self.events.append,
+            budget=Budget(costs_of(model.device.type)),
         )
         self.forward: Forward | None = next(self.sampler)
 
     def answer(self, forward: Forward) -> Prediction:
         return self.engine.answer([(self.cache, forward)])[0]
+
+    def rate(self, tokens: Ints) -> Floats:
+        """The log probabilities of others' tokens; to be asked while the cache is as the forward finds or leaves it."""
+        assert self.forward is not None
+        return self.answer(replace(self.forward, labels=tokens, draw=None)).log_confidence
 
     def advance(self, prediction: Prediction) -> Event:
         """Go on to the next forward, None at the end; what came of this one."""
@@ -78,35 +85,60 @@ def first_divergence(reference: DiffusionModel, fast: DiffusionModel, request: R
             if forward is None:
                 return None
             predictions = sides[0].answer(forward), sides[1].answer(forward)
-            # The fast engine's tokens in the reference's eyes, asked while its cache is as it was.
-            labels = replace(forward, labels=predictions[1].token, draw=None)
-            other = sides[0].answer(labels).log_confidence
+            gaps = predictions[0].log_confidence - sides[0].rate(predictions[1].token)
             events = [side.advance(made) for side, made in zip(sides, predictions, strict=True)]
-            if _decision(events[0]) != _decision(events[1]):
-                return _explain(index, forward, predictions, other, request)
+            if decision(events[0]) != decision(events[1]):
+                return _explain(index, forward, predictions, gaps, request)
         raise AssertionError("a generation does not end")
     finally:
         for side in sides:
             side.close()
 
 
-def _decision(event: Event) -> tuple[object, ...]:
+def divergence_after(
+    reference: DiffusionModel, request: Request, before: Sequence[Prediction], last: tuple[Prediction, Prediction]
+) -> Divergence:
+    """Explain where two recorded generations part, running the reference's again up to there.
+
+    Args:
+        before: the reference's predictions in the forwards after which both decided the same.
+        last: what the reference and the other predicted in the forward after which they did not.
+    """
+    side = _Side(reference, request)
+    try:
+        for prediction in before:
+            assert side.forward is not None
+            side.answer(side.forward)  # which fills the cache
+            side.advance(prediction)
+        assert side.forward is not None
+        # Both rated in one way: the fast engine predicts tokens by its own kernels, and rates given ones as the plain.
+        gaps = np.abs(side.rate(last[0].token) - side.rate(last[1].token))
+        return _explain(len(before), side.forward, last, gaps, request)
+    finally:
+        side.close()
+
+
+def decision(event: Event) -> tuple[object, ...]:
+    """What came of a forward, to be compared."""
     lists = event.accepted.tolist(), event.tokens.tolist(), event.drafts.tolist()
     return event.end, event.branch, *lists
 
 
 def _explain(
-    index: int, forward: Forward, predictions: tuple[Prediction, Prediction], other: Floats, request: Request
+    index: int, forward: Forward, predictions: tuple[Prediction, Prediction], gaps: Floats, request: Request
 ) -> Divergence:
-    """Find the decisive prediction: a token, a threshold, an order; else the one that differs most."""
+    """Find the decisive prediction: a token, a threshold, an order; else the one that differs most.
+
+    ``gaps`` [t]: between the log probabilities of the two predicted tokens, in the reference.
+    """
     ours, theirs = (made.log_confidence for made in predictions)
     noise = np.abs(ours - theirs)
     differs = predictions[0].token != predictions[1].token
     crosses, distance = _crossing(ours, theirs, request)
     ranked = _swapped(ours, theirs)
     if differs.any():
-        gaps = np.where(differs, ours - other, np.inf)
-        kind, at, margin = "token", int(gaps.argmin()), float(gaps.min())
+        kind, at = "token", int(np.where(differs, gaps, np.inf).argmin())
+        margin = float(gaps[at])
     elif crosses.any():
         kind, at = "threshold", int(np.where(crosses, distance, np.inf).argmin())
         margin = float(distance[at])
