@@ -14,6 +14,7 @@ from typing import Any
 
 from odb_dllm.benchmarks import FAMILIES
 from odb_dllm.errors import InputError, nearest
+from odb_dllm.expressions import switched
 from odb_dllm.models.loading import parse_dtype, parse_engine
 from odb_dllm.settings import CHOICES, Setting, get_setting
 
@@ -33,7 +34,7 @@ class Arguments:
 
     pretrained: str
     setting: Setting
-    explicit: frozenset[str]  # the setting's fields that were given one by one
+    explicit: frozenset[str]  # the setting's fields that were given one by one, beside its name or within it
     peft: Path | None = None  # folder of a LoRA adapter
     family: str | None = None  # one of FAMILIES; None tells it from the model
     dtype: str | None = None  # a name torch knows; None = bfloat16 on CUDA, float32 on the CPU
@@ -64,7 +65,7 @@ def parse(given: Mapping[str, Any]) -> Arguments:
     return Arguments(
         pretrained=_pretrained(given),
         setting=setting,
-        explicit=frozenset(overrides),
+        explicit=frozenset([*overrides, *(switched(name) if isinstance(name, str) else ())]),
         peft=_adapter(given.get("peft")),
         family=_family(given.get("family")),
         dtype=_dtype(given.get("dtype")),

@@ -18,6 +18,7 @@ import numpy as np
 from odb_dllm.contract import Score
 from odb_dllm.costs import Points, read_costs
 from odb_dllm.errors import InputError, nearest
+from odb_dllm.expressions import changes
 from odb_dllm.unmasking import RULES, Rule
 
 logger = logging.getLogger(__name__)
@@ -370,18 +371,26 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", "-")
 
 
-def get_setting(setting: str | Setting, **overrides: Any) -> Setting:
-    """Return a setting by name (any case, aliases included) or as given, with some fields changed.
+def _find(name: str) -> Setting | None:
+    known = {_plain(each): preset for each, preset in all_settings().items()}
+    return known.get(_plain(ALIASES.get(_plain(name), name)))
 
-    Raises ``InputError`` that lists the valid names.
-    """
+
+def preset_of(name: str) -> Setting:
+    """The preset that a setting's name is, or begins with before a ``+``; raises ``InputError``."""
+    start = name.partition("+")[0].strip()
+    if (found := _find(name) or _find(start)) is None:
+        raise InputError(f"Unknown setting {start!r}: {nearest(start, list(all_settings()) + list(ALIASES))}.")
+    return found
+
+
+def get_setting(setting: str | Setting, **overrides: Any) -> Setting:
+    """Return a setting by name (any case, aliases included), by an expression (a preset and changes of it, such as
+    ``alp+length=mass``) or as given, with some fields changed. Raises ``InputError`` that lists the valid names."""
     if isinstance(setting, str):
-        known = {_plain(name): preset for name, preset in all_settings().items()}
-        name = _plain(setting)
-        name = _plain(ALIASES.get(name, name))
-        if name not in known:
-            raise InputError(f"Unknown setting {setting!r}: {nearest(setting, list(all_settings()) + list(ALIASES))}.")
-        setting = known[name]
+        preset = preset_of(setting)
+        overrides = overrides if _find(setting) else changes(setting, overrides)
+        setting = preset
     elif not isinstance(setting, Setting):
         raise InputError(f"setting must be a name or an odb_dllm.Setting, not {setting!r}.")
     return setting.override(**overrides) if overrides else setting

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from odb_dllm.expressions import start
 from odb_dllm.protocols import ODB_DLLM, all_protocols
 from odb_dllm.report import table
 from odb_dllm.report.cells import BENCHMARKS, SETTINGS, Key, benchmark
@@ -66,7 +67,7 @@ def entries(runs: Sequence[Run], family: str | None) -> list[Entry]:
 def place_of(key: Key) -> tuple[int, str, int, str]:
     """Where a task and setting stand in a table: the papers' order, others behind."""
     task, setting = key
-    name, preset = benchmark(task), setting.partition(" ")[0]
+    name, preset = benchmark(task), start(setting)
     tasks, settings = list(BENCHMARKS), list(PRESETS)
     first = tasks.index(name) if name in tasks else len(tasks)
     return first, task, settings.index(preset) if preset in settings else len(settings), setting

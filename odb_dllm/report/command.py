@@ -85,9 +85,9 @@ def plan_table(
     from odb_dllm.models.loading import EMBEDDED
 
     embedded = args.model in EMBEDDED
-    settings = _settings(args.settings)
     names, left_out = consented(_tasks(args.tasks, embedded), embedded, args.confirm_run_unsafe_code)
-    asked = Asked(names, settings, args.gen_length or (256 if embedded else 1024))
+    gen_length = args.gen_length or (256 if embedded else 1024)
+    asked = Asked(names, _settings(args, gen_length), gen_length)
     given = model_arguments(args, asked)
     family = None if embedded else family_of(args.model)
     return make_plan(args, asked, given, load(names, local), out, family, device_name), left_out
@@ -105,14 +105,16 @@ def plain_name(model: str) -> str:
     return model.strip("/").replace("/", "__")
 
 
-def _settings(words: str | None) -> list[str]:
+def _settings(args: argparse.Namespace, gen_length: int) -> list[str]:
     from odb_dllm.settings import get_setting
 
-    given = [ALL] if words is None else [word.strip() for word in words.split(",") if word.strip()]
+    words = ALL if args.settings is None else args.settings
+    given = [word.strip() for word in words.split(",") if word.strip()]
     names = [name for word in given for name in (SETTINGS if word == ALL else [word])]
     if not names:
         raise InputError(f"No setting: name one or several with --settings, such as {', '.join(SETTINGS)}.")
-    return list(dict.fromkeys(get_setting(name).name for name in names))
+    lengths = {"gen_length": gen_length, "block_length": args.block_length or 32}
+    return list(dict.fromkeys(get_setting(name, **lengths).name for name in names))
 
 
 def _tasks(words: str | None, embedded: bool) -> list[str]:

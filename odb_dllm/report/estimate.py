@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from odb_dllm.report.cells import CODE, MINI, Cell, benchmark
+from odb_dllm.settings import preset_of
 
 if TYPE_CHECKING:
     from odb_dllm.models.loading import DiffusionModel
@@ -63,22 +64,23 @@ def nominal(cell: Cell, weight_bytes: int) -> float:
 
 def forwards(cell: Cell) -> tuple[float, float]:
     """Forwards over the whole canvas, and steps, that one generation of a cell is expected to take."""
-    if cell.setting in TOKEN_BY_TOKEN:
-        refreshes = cell.gen_length if cell.setting in EVERY_FORWARD_FULL else cell.gen_length / cell.block_length
+    setting = preset_of(cell.setting).name
+    if setting in TOKEN_BY_TOKEN:
+        refreshes = cell.gen_length if setting in EVERY_FORWARD_FULL else cell.gen_length / cell.block_length
         return refreshes, cell.gen_length - refreshes
     known, length = (TINY, 256) if cell.task.endswith(MINI) else (LLADA, 1024)
     rows = known[benchmark(cell.task)]
-    full, steps = map(float, rows.get(cell.setting, rows["fast_dllm_baseline"]))
-    if cell.setting in BRANCHES or cell.setting == "alp":  # as long as the answer, however long the canvas
+    full, steps = map(float, rows.get(setting, rows["fast_dllm_baseline"]))
+    if setting in BRANCHES or setting == "alp":  # as long as the answer, however long the canvas
         return min(full, cell.gen_length / cell.block_length), steps
     full, steps = full * cell.gen_length / length, steps * cell.gen_length / length
-    return (full + steps, 0) if cell.setting in EVERY_FORWARD_FULL else (full, steps)
+    return (full + steps, 0) if setting in EVERY_FORWARD_FULL else (full, steps)
 
 
 def seconds(cell: Cell, left: int, cost: Cost) -> float:
     """What ``left`` documents of a cell will take."""
     full, steps = forwards(cell)
-    each = full * cost.full + steps * cost.stepping(BRANCHES.get(cell.setting, 1))
+    each = full * cost.full + steps * cost.stepping(BRANCHES.get(preset_of(cell.setting).name, 1))
     scoring = SANDBOXED * cell.size if benchmark(cell.task) in CODE else 0.0
     return STARTED + left * each + scoring
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from odb_dllm.counting import Shape, Work, pass_work
+from odb_dllm.errors import InputError
 from odb_dllm.report.cells import CellResult
 from odb_dllm.report.documents import Document
-from odb_dllm.settings import Setting, all_settings
+from odb_dllm.settings import Setting, all_settings, get_setting
 
 HELD = ("name", "gen_length", "block_length", "seed", "end_of_turn")  # not what tells one setting from another
 QUESTIONS = ("question", "problem", "input", "prompt", "text")  # what tasks call what they ask
@@ -111,18 +112,27 @@ class Run:
 
 
 def described(setting: Mapping[str, Any]) -> str:
-    """A setting's name, and the fields in which it differs from the preset of that name."""
+    """A setting's name, and the fields in which it differs from what that name means."""
     name = str(setting.get("name", "custom"))
     return " ".join([name, *(f"{field}={value}" for field, value in changes(setting).items())])
 
 
 def changes(setting: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields in which a setting differs from the preset of its name; none where there is no such preset here."""
-    preset = all_settings().get(str(setting.get("name")))
-    if preset is None:
+    """The fields in which a setting differs from what its name means; none where that means nothing here."""
+    if (meant := _meant(setting)) is None:
         return {}
-    usual = {f.name: _plain(getattr(preset, f.name)) for f in fields(Setting) if f.name not in HELD}
+    usual = {f.name: _plain(getattr(meant, f.name)) for f in fields(Setting) if f.name not in HELD}
     return {name: setting[name] for name, value in usual.items() if name in setting and setting[name] != value}
+
+
+def _meant(setting: Mapping[str, Any]) -> Setting | None:
+    """The preset of a setting's name, or what an expression makes of one in the lengths that were run."""
+    name = str(setting.get("name"))
+    lengths = (each for each in ("gen_length", "block_length") if each in setting and f"+{each}=" not in name)
+    try:
+        return all_settings().get(name) or get_setting(name, **{each: setting[each] for each in lengths})
+    except InputError:
+        return None
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from odb_dllm.expressions import start
 from odb_dllm.settings import PRESETS
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def palette(names: Iterable[str]) -> dict[str, str]:
 def in_order(names: Iterable[str]) -> list[str]:
     """Settings in the order of the presets, one with changes ("alp theta=0.8") behind its own, others at the end."""
     places = {name: place for place, name in enumerate(PRESETS)}
-    return sorted(dict.fromkeys(names), key=lambda name: places.get(name.partition(" ")[0], len(places)))
+    return sorted(dict.fromkeys(names), key=lambda name: places.get(start(name), len(places)))
 
 
 def lines(colours: dict[str, str], names: Iterable[str]) -> tuple[Key, ...]:
