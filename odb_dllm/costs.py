@@ -1,17 +1,18 @@
-"""What a step costs: milliseconds by the tokens that one forward feeds, on an H200 or as measured elsewhere."""
+"""What forwards cost: milliseconds by the tokens that one of them feeds, on an H200 or as measured elsewhere."""
 
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from odb_dllm.errors import InputError
 
 Points = tuple[tuple[int, float], ...]  # (tokens, milliseconds), by tokens
+Kind = Literal["refresh", "step"]
 
 # All matrix products of one forward at LLaDA-8B's shapes on an H200, bfloat16, in one graph.
 H200: Points = (
@@ -23,7 +24,7 @@ EVERY_TOKEN: Points = ((1, 1.0), (2, 2.0))  # a machine on which no token is fre
 
 @dataclass(frozen=True)
 class StepCosts:
-    """A step's time by tokens, piecewise linear: flat before the first point, and on as between the last two."""
+    """A step's time by tokens, or a refresh's, piecewise linear: flat before the first point, on as at the end."""
 
     points: Points = H200
 
@@ -34,6 +35,18 @@ class StepCosts:
             return longest + (tokens - last) * (longest - shorter) / (last - before)
         counts, times = zip(*self.points, strict=True)
         return float(np.interp(tokens, counts, times))
+
+
+@dataclass(frozen=True)
+class ForwardCosts:
+    """The time of each kind of forward, one sequence at a time."""
+
+    refresh: StepCosts  # of forwards that see no cache
+    step: StepCosts  # of those that do
+
+    def milliseconds(self, kind: Kind, tokens: int) -> float:
+        """Time of a forward that feeds so many tokens."""
+        return (self.refresh if kind == "refresh" else self.step).milliseconds(tokens)
 
 
 def alone() -> int:
@@ -71,7 +84,16 @@ def read_costs(given: Any) -> Points | None:
     """
     if given is None:
         return None
-    pairs = _measured(given) if isinstance(given, (str, Path)) else given
+    return _curve(_measured(given, "step") if isinstance(given, (str, Path)) else given, given)
+
+
+def read_forward_costs(file: str | Path) -> ForwardCosts:
+    """The curves of refreshes and of steps in a file of ``odb-dllm bench --out``; raises ``InputError``."""
+    return ForwardCosts(*(StepCosts(_curve(_measured(file, kind), file)) for kind in ("refresh", "step")))
+
+
+def _curve(pairs: Any, given: Any) -> Points:
+    """Pairs (tokens, milliseconds) by tokens, times rising; ``given``: what they come from, for the error."""
     try:
         points = sorted((_tokens(tokens), _time(milliseconds)) for tokens, milliseconds in pairs)
     except (TypeError, ValueError, OverflowError):
@@ -85,20 +107,21 @@ def read_costs(given: Any) -> Points | None:
     return tuple((tokens, time) for (tokens, _), time in zip(points, times, strict=True))
 
 
-def _measured(file: str | Path) -> Iterable[tuple[int, float]]:
-    """The floor at every number of tokens, and on top what the measured steps took more than theirs (its mean)."""
+def _measured(file: str | Path, kind: str) -> Iterable[tuple[int, float]]:
+    """The floor at every number of tokens, and on top what the measured forwards took more than theirs (its mean)."""
     try:
         figures = json.loads(Path(file).expanduser().read_text(encoding="utf-8"))
         floors = {int(tokens): float(seconds) for tokens, seconds in figures["floor_seconds"].items()}
-        steps = [each for each in figures["forwards"] if each["kind"] == "step"]
-        over = _means((int(each["tokens"]), float(each["seconds"]) - float(each["floor"])) for each in steps)
+        measured = [each for each in figures["forwards"] if each["kind"] == kind]
+        over = _means((int(each["tokens"]), float(each["seconds"]) - float(each["floor"])) for each in measured)
         tokens = sorted(floors.keys() | over.keys())
         times = _along(tokens, floors) + _along(tokens, over)
     except OSError as error:
         raise InputError(f"costs {str(file)!r} cannot be read: {error.strerror}.") from error
     except (ValueError, TypeError, KeyError, AttributeError):
+        forwards = "steps" if kind == "step" else "refreshes"
         raise InputError(
-            f"costs {str(file)!r} holds no measured steps: give a file that `odb-dllm bench --out` wrote."
+            f"costs {str(file)!r} holds no measured {forwards}: give a file that `odb-dllm bench --out` wrote."
         ) from None
     return [(count, 1e3 * seconds) for count, seconds in zip(tokens, times.tolist(), strict=True)]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from odb_dllm.errors import InputError
 from odb_dllm.folders import make_writable
+from odb_dllm.report import against_command, lengths_command
 
 if TYPE_CHECKING:
     from odb_dllm.report.figures import Drawn
@@ -33,13 +34,17 @@ def add_verb(subparsers: Any) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("folders", nargs="*", metavar="DIR", help="Folders with results, at any depth")
     add("--compare", nargs=2, metavar=("A", "B"), help="Two cells' folders, or folders with the same cells")
-    add("--out", metavar="<folder>", help="Where it goes (default: results/report, or results/compare)")
+    add("--out", metavar="<folder>", help="Where it goes (default: results/report, results/compare, results/lengths)")
     add("--bench", metavar="<file.json>", help="What bench --out wrote: its machine is the roofline's roof")
+    against_command.add_flags(parser)
+    lengths_command.add_flag(parser)
     return parser
 
 
 def report(args: argparse.Namespace) -> int:
     """Run the verb; the exit code. Raises ``InputError`` before anything is written."""
+    against_command.check(args)
+    lengths_command.check(args)
     if args.folders and args.compare:
         raise InputError("Give folders to report on or two to --compare, not both.")
     if not args.folders and not args.compare:
@@ -49,6 +54,10 @@ def report(args: argparse.Namespace) -> int:
             raise InputError(f"There is no folder {name}.")
     if args.compare:
         return _compare(args)
+    if args.against:
+        return against_command.run(args, _found)
+    if args.lengths:
+        return lengths_command.run(args, _found)
     folders, out = [Path(name) for name in args.folders], Path(args.out or "results/report")
     return write_report(folders, out, _machine(args.bench), partial(print, flush=True))
 
