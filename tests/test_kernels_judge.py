@@ -42,7 +42,7 @@ def check(kernels: str, logits: Tensor, mask: int, vocabulary: int) -> list[int]
 
 @both
 @each_dtype
-@pytest.mark.parametrize(("rows", "columns"), [(1, 2), (3, 67), (2, COLUMNS), (1, 8192), (2, 8193)])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 2), (3, 67), (2, COLUMNS), (1, 8192), (2, 8193), (65_536, 2)])
 def test_judge(kernels: str, dtype: torch.dtype, rows: int, columns: int) -> None:
     logits = 4 * random(generator(dtype, rows, columns), rows, columns, dtype=dtype)
     check(kernels, logits, mask=columns - 1, vocabulary=columns)

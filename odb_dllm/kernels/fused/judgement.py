@@ -16,7 +16,7 @@ LOWEST = tl.constexpr(float("-inf"))
 @triton.jit
 def _judge_part(logits, parts, ids, columns, mask, vocabulary, BLOCK: tl.constexpr):
     """Highest logit, highest that may be chosen, its id, and the sum of exp(others - highest), of one part."""
-    row, part = tl.program_id(1), tl.program_id(0)
+    row, part = tl.program_id(0), tl.program_id(1)
     column = part * BLOCK + tl.arange(0, BLOCK)
     inside = column < columns
     logit = tl.load(logits + row.to(tl.int64) * columns + column, mask=inside, other=LOWEST).to(tl.float32)
@@ -26,7 +26,7 @@ def _judge_part(logits, parts, ids, columns, mask, vocabulary, BLOCK: tl.constex
     token = tl.min(tl.where(may & (logit == best), column, NONE), axis=0)
     base = tl.where(peak == LOWEST, 0.0, peak)  # -inf minus itself is NaN
     others = tl.sum(tl.where(inside & (column != token), tl.exp(logit - base), 0.0), axis=0)
-    at = row * tl.num_programs(0) + part
+    at = row * tl.num_programs(1) + part
     count = tl.num_programs(0) * tl.num_programs(1)
     tl.store(parts + at, peak)
     tl.store(parts + count + at, best)
@@ -86,6 +86,7 @@ def judge(logits: Tensor, mask: int, vocabulary: int, tile: tiles.Tile = tiles.J
         parts = torch.empty(3, rows, count, dtype=torch.float32, device=logits.device)
         ids = torch.empty(rows, count, dtype=torch.int32, device=logits.device)
         with torch.cuda.device_of(logits):
-            _judge_part[(count, rows)](logits, parts, ids, columns, mask, vocabulary, tile.block, num_warps=tile.warps)
+            # Rows first: a grid's other dimensions end at 65535.
+            _judge_part[(rows, count)](logits, parts, ids, columns, mask, vocabulary, tile.block, num_warps=tile.warps)
             _judge_row[(rows,)](parts, ids, out, count, vocabulary, tiles.power_of_two(count), num_warps=1)
     return out
