@@ -114,6 +114,7 @@ def test_growing_limit_failing_cell_and_mixed_folder(
     said = capsys.readouterr()
     assert said.err.strip().splitlines()[-1] == "error: gsm8k_mini jump-share: it broke"
     assert "Partial: 1 of 4 cells are missing" in said.out
+    assert "NFE fall in the order alp > jump-share" in said.out
     assert rows(cell)[: len(before)] == before
     assert len(rows(cell)) == 2  # the first answer was there
     lines = figures(out)

@@ -114,6 +114,7 @@ def test_a_cell_that_fails_stops_no_other_and_is_retried_alone(tmp_path: Path) -
     assert last[1].startswith(f"error: tiny gsm8k_mini alp: process {os.getpid()} on ")
     assert last[2] == "1 of 3 cells failed: the same command with --retry-failed runs just those"
     assert "Partial: 2 of 3 cells are missing" in printed
+    assert "NFE fall" not in printed  # of one setting
     assert read_manifest(fine) is not None
     assert json.loads((slow / FAILED).read_text())["why"].startswith("its process was ended by SIGKILL")
 

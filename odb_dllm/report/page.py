@@ -32,8 +32,9 @@ def render(plan: "Plan", lines: Sequence[table.Line], results: Results) -> str:
         parts += [f"Against {table.VANILLA} on the same documents:", table.pairs_to_markdown(pairs)]
     named = list(dict.fromkeys(task for task, _ in results))
     said = [sentence for task in named for sentence in table.disorder(task, results)]
-    if len(results) > len(named):
-        order = " > ".join(SETTINGS[:-1]) + f" ≥ {SETTINGS[-1]}"
+    measured = [name for name in SETTINGS if any(setting == name for _, setting in results)]
+    if len(measured) > 1:
+        order = " > ".join(measured).replace(" > ".join(SETTINGS[-2:]), " ≥ ".join(SETTINGS[-2:]))
         parts.append(f"NFE fall in the order {order}" + (", except:" if said else " in every task."))
         parts += [f"- {sentence}" for sentence in said]
     return "\n\n".join(parts) + "\n"
