@@ -1,6 +1,7 @@
 """The embedded model: tokenizer, shipped tasks, weights and training script."""
 
 import json
+import math
 import random
 import re
 import subprocess
@@ -17,7 +18,7 @@ from odb_dllm import DiffusionModel
 from odb_dllm.tiny import problems
 from odb_dllm.tiny.training import tokenizer, train
 from odb_dllm.tiny.training.batches import BUCKETS, Batches, Encoder, _drills, _point, _rows, _weights
-from odb_dllm.tiny.training.drills import drill
+from odb_dllm.tiny.training.drills import LARGEST, drill, equation
 from odb_dllm.tiny.training.lessons import CURRICULUM, Lessons, lessons
 from odb_dllm.tiny.training.measure import are_right, measure
 from odb_dllm.tiny.training.muon import orthogonalise
@@ -149,10 +150,26 @@ def test_prompts_and_answers_are_encoded_apart():
         assert encoder.tokenizer.decode(ask + answer) == text + problem.prompt + problem.answer
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_equations_of_drills_hold(seed):
+    rng = random.Random(seed)
+    for _ in range(500):
+        operator, a, b, c = equation(rng)
+        assert min(a, b, c) >= 0
+        assert max(a, b, c) <= LARGEST
+        if operator in ("prime", "common"):
+            assert a % c == b % c == 0
+            assert not any(a % d == b % d == 0 for d in range(2, c or 2))
+            assert c > 1 or (operator == "common" and math.gcd(a, b) == 1)
+        else:
+            apply = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "//": int.__floordiv__, "lcm": math.lcm}
+            assert c == apply[operator](a, b) if operator != "/" else c * b == a
+
+
 def test_drills_are_right_and_their_results_known():
     encoder = Encoder(Tokenizer.from_file(str(MODEL / "tokenizer.json")))
-    text, spans = drill(random.Random(0), 4000)
-    shown = re.findall(r"(\d+) ?(\+|-|\*|/|\\cdot|\\times) ?(\d+) ?= ?(?:<<.*?=)?(\d+)", text)
+    text, spans = drill(random.Random(0), 8000)
+    shown = re.findall(r"(-?\d+)x? ?(\+|-|\*|/|\\cdot|\\times) ?(\d+)x? ?= ?(?:<<.*?=)?(-?\d+)", text)
     assert len(shown) > 150
     for a, sign, b, c in shown:
         a, b, c = int(a), int(b), int(c)

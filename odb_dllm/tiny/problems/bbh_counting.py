@@ -1,4 +1,4 @@
-"""Object counting: the objects of the kind that is asked for are added one after the other, forwards or backwards."""
+"""Object counting: everything listed is gone through, and added where it is of the kind that is asked for."""
 
 import random
 
@@ -25,17 +25,11 @@ _OPENINGS = wordings(
     "I have {things}. How many {kind} do I have?",
     "You (see|have|find) {things}. How many {kind} is that?",
 )
-_FORWARDS = wordings(
+_BEGINNING = wordings(
     "(Let us|We) (count|add up) the {kind} (in order|from the start).",
     "(Going|Reading) (forwards|from the left), (look for|find) the {kind}.",
     "(The|All) {kind} from (first to last|left to right).",
     "(Only|Just) {kind} count, (in order|from the start).",
-)
-_BACKWARDS = wordings(
-    "(Let us|We) (count|add up) the {kind} (in reverse|from the end).",
-    "(Going|Reading) (backwards|from the right), (look for|find) the {kind}.",
-    "(The|All) {kind} from (last to first|right to left).",
-    "(Only|Just) {kind} count, (in reverse|from the end).",
 )
 _FIRST = wordings(
     "(We start|It starts) with {n} {thing}.",
@@ -50,6 +44,12 @@ _ADDED = wordings(
     "(With|After) {n} {thing} it is {a} + {n} = {s}.",
     "{a} + {n} = {s} (with|counting) the {thing}.",
     "{n} (more|further) {thing}: {a} + {n} = {s}.",
+)
+_LEFT_OUT = wordings(
+    "(Not|Without) the {thing}.",
+    "(Nothing|None) for the {thing}.",
+    "{Thing} (left out|skipped).",
+    "{Thing}: (none|no).",
 )
 
 
@@ -95,15 +95,12 @@ def make(rng: random.Random, wording: random.Random) -> Worked:
         kind, items = _drawn(rng)
     named = [one if n == 1 else f"{_WORDS[n]} {many}" for (one, many), n, _ in items]
     text = rng.choice(_OPENINGS).draw(rng, things=listed(named), kind=kind)
-    counted = [(thing, n) for thing, n, counts in items if counts]
-    backwards = wording.random() < 0.5
-    if backwards:
-        counted.reverse()
-    steps, total = [wording.choice(_BACKWARDS if backwards else _FORWARDS).draw(wording, kind=kind)], 0
-    for (one, many), n in counted:
+    steps, total = [wording.choice(_BEGINNING).draw(wording, kind=kind)], 0
+    for (one, many), n, counts in items:
         thing = one.partition(" ")[2] if n == 1 else many
         slots = {"n": n, "thing": thing, "Thing": upper_first(thing), "a": total, "s": total + n}
-        steps.append(wording.choice(_ADDED if total else _FIRST).draw(wording, **slots))
-        total += n
+        said = (_ADDED if total else _FIRST) if counts else _LEFT_OUT
+        steps.append(wording.choice(said).draw(wording, **slots))
+        total += n * counts
     shape = " ".join(f"{n}{'+' if counts else '-'}" for _, n, counts in items)
     return Worked(f"{kind} {shape}", text, steps, str(total))

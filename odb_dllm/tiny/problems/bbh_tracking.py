@@ -81,17 +81,18 @@ KINDS = [
     ),
 ]
 
+# What both had is said, then everybody's state: each word follows from the sentence and the state before it.
 _FIRST = wordings(
-    "(First|Initially) {a} and {b} (swap|trade|switch), (so|now) {state}.",
-    "{a} (swaps|trades|switches) with {b}: {state}.",
-    "(One|A) swap of {a} and {b} (gives|makes) {state}.",
-    "{a} and {b} (begin|start): {state}.",
+    "(First|Initially) {a} ({x}) and {b} ({y}) (swap|trade|switch), (so|now) {state}.",
+    "{a} ({x}) (swaps|trades|switches) with {b} ({y}): {state}.",
+    "(One|A) swap of {a} ({x}) and {b} ({y}) (gives|makes) {state}.",
+    "{a} ({x}) and {b} ({y}) (begin|start): {state}.",
 )
 _THEN = wordings(
-    "(Then|Next) {a} and {b} (swap|trade|switch), (so|now) {state}.",
-    "{a} (swaps|trades|switches) with {b}: {state}.",
-    "(Another|A) swap of {a} and {b} (gives|makes) {state}.",
-    "{a} and {b} (follow|continue): {state}.",
+    "(Then|Next) {a} ({x}) and {b} ({y}) (swap|trade|switch), (so|now) {state}.",
+    "{a} ({x}) (swaps|trades|switches) with {b} ({y}): {state}.",
+    "(Another|A) swap of {a} ({x}) and {b} ({y}) (gives|makes) {state}.",
+    "{a} ({x}) and {b} ({y}) (follow|continue): {state}.",
 )
 _END = wordings(
     "{p} (ends|finishes) with {o}, (which|that) is {letter}.",
@@ -132,12 +133,10 @@ def make(rng: random.Random, wording: random.Random) -> Worked:
     holding = list(range(people))
     steps: list[str] = []
     for a, b in swaps:
+        slots = {"a": names[a], "b": names[b], "x": objects[holding[a]], "y": objects[holding[b]]}
         holding[a], holding[b] = holding[b], holding[a]
-        if wording.random() < 0.5:
-            a, b = b, a
         state = ", ".join(f"{name} {objects[held]}" for name, held in zip(names, holding, strict=True))
-        slots = {"a": names[a], "b": names[b], "state": state}
-        steps.append(wording.choice(_THEN if steps else _FIRST).draw(wording, **slots))
+        steps.append(wording.choice(_THEN if steps else _FIRST).draw(wording, **slots, state=state))
 
     options = [f"({letter}) {kind.option.format(o=objects[i])}" for letter, i in zip(_LETTERS, order, strict=False)]
     target = f"({_LETTERS[order.index(holding[asked])]})"

@@ -242,7 +242,7 @@ def to_base(rng: Random, say: Say) -> Sketch:
     left, digits, lines = n, "", []
     while left:
         q, d = divmod(left, b)
-        lines.append(say("divide", a=left, b=b, e=f"{b}{say.times}{q}+{d}", v=d))
+        lines.append(say("divide", a=left, b=b, e=_division(say, left, b)[0], v=d) if q else say("below", a=left))
         left, digits = q, f"{d}{digits}"
     return f"{n} {b}", say("to_base", a=n, b=b), [*lines, say("upwards", r=digits)], digits
 

@@ -32,7 +32,8 @@ def series(rng: Random, say: Say) -> Sketch:
     a = rng.randint(1, (99 - d * n * (n - 1) // 2) // n)
     terms = [a + i * d for i in range(n)]
     shown = ", ".join(map(str, terms[:3]))
-    lines = [say("list", e=", ".join(map(str, terms))), *_sum(say, terms)]
+    difference = say("difference", e=f"{a + d}-{a}", v=d)
+    lines = [difference, say("list", e=", ".join(map(str, terms))), *_sum(say, terms)]
     return f"{a} {d} {n}", say("series", e=shown, n=n), lines, str(sum(terms))
 
 

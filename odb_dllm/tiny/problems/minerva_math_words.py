@@ -158,8 +158,8 @@ TEXTS = {
     "The digit sum has the same [remainder|rest]].",
     "digits": "[What is|Find|Compute] the sum of the digits of $<a>$<end>|Add up the digits of $<a>$.",
     "to_base": "[Write|Express] $<a>$ in base $<b>$.|[What is $<a>$ in base $<b>$?|Convert $<a>$ to base $<b>$.]",
-    "divide": "[Dividing $<a>$ by $<b>$|For $<a>$, we [find|have]|$<a>$ divided by $<b>$]: $<a>=<e>$, "
-    "[rest|remainder|digit] $<v>$.",
+    "divide": "[Dividing $<a>$ by $<b>$|For $<a>$, we [find|have]|$<a>$ divided by $<b>$]: $<e>=<v>$.",
+    "below": "[The last digit is|There remains|What is left is] $<a>$.",
     "upwards": r"[Read from the end|Backwards|From last to first], [these|they|the digits] [are|make|give] "
     r"$\boxed{<r>}$.",
     "from_base": "[Write|Express] $<a>_<b>$ in base $10$.|[What is $<a>_<b>$ in base $10$?|"

@@ -32,8 +32,16 @@ TYPICAL_LENGTH = 64  # the loss is a sum over a row's tokens, in units of this m
 BLOCK = 32  # positions that are decoded together
 DECODING_SHARE = 0.6  # of the rows are masked as while decoding
 BEHIND_WEIGHT = 0.2  # of positions behind the block: how the answer goes on cannot be known, but how long it is
-RESULT = re.compile(r"= ?(?:\\boxed\{|\\frac\{)*(-?[0-9]+|True|False)")  # of an equation in an answer
-RESULT_SHARE = 0.6  # of the points from which answers with equations are masked are results
+RESULT = re.compile(  # what has to be found out in an answer, one group of each alternative:
+    r"= ?(?:\\boxed\{|\\frac\{)*(-?[0-9]+|True|False)"  # what an equation gives,
+    r"|-([0-9]+)(?=\\)"  # how often a number goes into another,
+    r"|(?:times |cdot |\}\{)([0-9]+)(?=[$}])"  # a cofactor, a denominator,
+    r"|(?:by|out|factor) \$([0-9]+)"  # a factor that is taken out,
+    r"|, ([0-9]+)(?=[,$])"  # a member of a list,
+    r"|[A-Z][a-z]+ ([A-Za-z]+)(?=[,.])"  # what somebody has,
+    r"|\(([A-Za-z]+)\)"  # or had, an option
+)
+RESULT_SHARE = 0.6  # of the points from which answers are masked are results
 POINT_TOKENS = 4  # trained on at any other point; at a result, those of the result
 POINT_WEIGHT = 8.0
 CHAT_SHARE = 0.03
@@ -53,9 +61,9 @@ class Bucket:
 
 # About as many rows of each length as problems come, so that the tasks' own shares hold over all of them.
 BUCKETS = (
-    Bucket(160, 0.42, (1.0, 0.0, 0.0), 0),
+    Bucket(160, 0.38, (1.0, 0.0, 0.0), 0),
     Bucket(288, 0.40, (0.7, 0.3, 0.0), 140),
-    Bucket(480, 0.16, (0.1, 0.7, 0.2), 260),
+    Bucket(576, 0.20, (0.1, 0.7, 0.2), 260),
     Bucket(1120, 0.02, (0.4, 0.3, 0.3), 0),
 )
 SHORT_SHARE = 0.3  # of the rows shorter than that are kept
@@ -232,7 +240,7 @@ def _rows(encoder: Encoder, rng: random.Random, bucket: Bucket, count: int, now:
 def _point(encoder: Encoder, rng: random.Random, answer: str) -> tuple[int, int]:
     """Tokens of an answer, the first and the one behind the last: a result, or a few anywhere."""
     offsets = encoder.tokenizer.encode(answer, add_special_tokens=False).offsets
-    results = [found.span(1) for found in RESULT.finditer(answer)]
+    results = [found.span(found.lastindex or 0) for found in RESULT.finditer(answer)]
     if not results or rng.random() > RESULT_SHARE:
         first = rng.randrange(len(offsets))
         return first, min(first + POINT_TOKENS, len(offsets))

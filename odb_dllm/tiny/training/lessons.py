@@ -25,10 +25,10 @@ CURRICULUM = (
     Lessons(0.00, drills=1.00, points=0.00, variety=0.0),
     Lessons(0.02, drills=1.00, points=0.00, variety=0.0),
     Lessons(0.03, drills=0.20, points=0.50, variety=0.0),
-    Lessons(0.30, drills=0.08, points=0.40, variety=0.0),
-    Lessons(0.50, drills=0.04, points=0.35, variety=0.0),
-    Lessons(0.75, drills=0.02, points=0.30, variety=0.4),
-    Lessons(1.00, drills=0.00, points=0.20, variety=0.4),
+    Lessons(0.30, drills=0.12, points=0.45, variety=0.0),
+    Lessons(0.50, drills=0.08, points=0.40, variety=0.0),
+    Lessons(0.75, drills=0.05, points=0.35, variety=0.25),
+    Lessons(1.00, drills=0.00, points=0.20, variety=0.25),
 )
 
 

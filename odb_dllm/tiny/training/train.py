@@ -45,7 +45,7 @@ class Options:
     """Everything that determines a run."""
 
     out: Path
-    steps: int = 23_000
+    steps: int = 36_000
     leg_minutes: float = math.inf  # stop after so long, to be resumed
     seed: int = 0
     muon_lr: float = 0.004  # of the blocks' matrices
