@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     if args.tensor_parallel != 1:
         from odb_dllm.tensor_parallel.bench import compare
 
-        _write(out, compare(shape, device, dtype, args.tensor_parallel, sizes))
+        _write(out, compare(shape, device, dtype, args.tensor_parallel, sizes, engine))
         return 0
     model = replace(load_embedded(shape, device=device, dtype=dtype, dense=args.dense), engine=engine)
     ready = time.perf_counter() - started

@@ -47,7 +47,9 @@ def random_weights(model: DiffusionModel, peers: Peers | None) -> None:
         weight.fill_(1.0) if weight.dim() == 1 else weight.normal_(0.0, 0.02)
 
 
-def random_model(config: dict[str, Any], device: torch.device, dtype: torch.dtype, ranks: int) -> DiffusionModel:
+def random_model(
+    config: dict[str, Any], device: torch.device, dtype: torch.dtype, ranks: int, engine: str = "auto"
+) -> DiffusionModel:
     """A model of a config.json's shapes that so many processes share; its texts mean nothing.
 
     Raises:
@@ -69,6 +71,7 @@ def random_model(config: dict[str, Any], device: torch.device, dtype: torch.dtyp
         vocab_size=sizes.vocab_size,
         predictable=sizes.vocab_size,
         max_length=sizes.max_sequence_length,
+        engine=engine,
     )
     if ranks == 1:
         random_weights(model, None)
@@ -98,7 +101,7 @@ def measure(
 
 
 def compare(
-    shape: str, device: torch.device, dtype: torch.dtype | None, ranks: int, sizes: dict[str, Any]
+    shape: str, device: torch.device, dtype: torch.dtype | None, ranks: int, sizes: dict[str, Any], engine: str
 ) -> dict[str, Any]:
     """Measure one process, then ``ranks`` of them, and print both.
 
@@ -106,6 +109,7 @@ def compare(
         shape: ``tiny`` or ``8b``.
         dtype: None is bfloat16 on CUDA and float32 on the CPU.
         sizes: ``steps`` and ``refreshes``, as ``measure`` takes them.
+        engine: plain, fast, or auto: which is fast for one process on CUDA, and plain for several.
 
     Returns:
         The figures, as JSON takes them.
@@ -117,7 +121,7 @@ def compare(
     for count in dict.fromkeys((1, ranks)):
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        model = random_model(config, device, dtype, count)
+        model = random_model(config, device, dtype, count, engine)
         try:
             made[count] = measure(model, count, sizes["steps"], sizes["refreshes"])
         finally:
