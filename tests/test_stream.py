@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from chats import ANSWER, QUESTION, asked
+from chats import QUESTION, asked
 
 from odb_dllm import DiffusionModel, InputError, engine, generate, get_setting
 from odb_dllm.settings import PRESETS
@@ -35,7 +35,7 @@ def test_snapshots_lead_to_what_generate_returns(tiny: DiffusionModel, name: str
         sum(expected.forward_lengths),
     )
     if name in ("llada_baseline", "fast_dllm_baseline", "alp", "accept-jump", "jump-share", "streaming"):
-        assert answer_text(tiny, last) == ANSWER
+        assert answer_text(tiny, last).endswith("3+4=<<3+4=7>>7 apples.\n#### 7")
     for before, after in pairwise(snapshots):
         consistent(before, after, tiny.ids.mask)
     assert not any(snapshot.finished for snapshot in snapshots[:-1])

@@ -4,6 +4,7 @@ The solution is worked in steps of one small computation each, boxes the answer 
 that lm-eval reads the answer from. The sentences are in `minerva_math_words.py`, the kinds of problems in the others.
 """
 
+import re
 from itertools import accumulate
 from random import Random
 
@@ -59,12 +60,20 @@ WEIGHTS = {  # how often each kind is drawn; less where there are few different 
     numbers.fraction_of: 4,
 }
 LONGEST = 450  # characters of a solution, about 190 tokens
+LARGEST = 99  # number
+LONG_NUMBERS = (numbers.digit_sum, numbers.to_base, numbers.from_base)  # are read digit by digit
 _KINDS, _UP_TO = list(WEIGHTS), list(accumulate(WEIGHTS.values()))
 
 
 def prompt(problem: str) -> str:
     """A problem as lm-eval's minerva_math asks it."""
     return f"Problem:\n{problem}\n\nSolution:"
+
+
+def _fits(text: str, final: str, long_numbers: bool) -> bool:
+    """Whether the numbers are small, and the answer is reduced, which takes primes up to 23 alone."""
+    small = long_numbers or max(map(int, re.findall(r"\d+", text)), default=0) <= LARGEST
+    return small and not re.fullmatch(r"\\frac\{(\d+)\}\{\1\}", final)
 
 
 def draw(rng: Random, wording: Random) -> Problem:
@@ -74,6 +83,6 @@ def draw(rng: Random, wording: Random) -> Problem:
         key, problem, lines, final = kind(rng, Say(wording))
         worked = (" " if wording.random() < 0.5 else "\n").join(lines)
         solution = f"{worked}\nFinal Answer: The final answer is ${final}$. I hope it is correct."
-        if len(solution) <= LONGEST:
+        if len(solution) <= LONGEST and _fits(problem + solution, final, kind in LONG_NUMBERS):
             document = {"problem": problem, "solution": solution}
             return Problem(f"{kind.__name__} {key}", prompt(problem), f" {solution}", document)
