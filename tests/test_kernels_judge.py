@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from conftest import DEVICE
-from kernels import INTERPRETED, both, each_dtype, generator, module, random
+from kernels import INTERPRETED, NO_TRITON, both, each_dtype, generator, module, random
 from torch import Tensor
 
 from odb_dllm.confidence import score_rows
@@ -49,8 +49,8 @@ def test_judge(kernels: str, dtype: torch.dtype, rows: int, columns: int) -> Non
     check(kernels, logits, mask=0, vocabulary=columns - columns // 3)
 
 
-@both
-@pytest.mark.skipif(INTERPRETED, reason="Triton's interpreter takes minutes for so many programs")
+# Triton's interpreter would take minutes for so many programs.
+@pytest.mark.parametrize("kernels", ["plain"] if NO_TRITON or INTERPRETED else ["plain", "fused"])
 def test_more_rows_than_a_grid_has_in_its_second_dimension(kernels: str) -> None:
     check(kernels, random(generator("rows"), 65_536, 2), mask=1, vocabulary=2)
 
