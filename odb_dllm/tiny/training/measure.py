@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from odb_dllm.benchmarks import resolve
 from odb_dllm.generation import Generation
 from odb_dllm.models.loading import DiffusionModel
+from odb_dllm.presets import get_setting
 from odb_dllm.sandbox.code_eval import LIMITS
 from odb_dllm.sandbox.running import run_many
 from odb_dllm.scheduler import Request, run
-from odb_dllm.settings import get_setting
 from odb_dllm.tiny.problems import Problem
 
 FINAL = re.compile(r"#### (.+)|final answer is \$(.+?)\$\. I hope|the answer is (.+)\.")
