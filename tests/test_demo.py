@@ -277,7 +277,7 @@ def test_without_gradio_one_sentence_says_what_to_install(
     monkeypatch.delitem(sys.modules, "odb_dllm.demo.page", raising=False)
     assert cli.main(["demo"]) == 2
     said = capsys.readouterr().err
-    assert said == "error: The demo needs gradio: pip install 'odb_dllm[demo]'.\n"
+    assert said == "error: The demo needs gradio: pip install 'gradio>=6'.\n"
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 EXAMPLES = (
     "Tom has 3 apples and buys 4 more. How many apples does Tom have?",
     "Anna has 24 marbles. She gives 7 of them to Ben and loses 5. How many marbles does Anna have left?",
-    "A box holds 6 pens. Mia buys 4 boxes and gives away 9 pens. How many pens does Mia have?",
+    "Mia buys 4 boxes with 6 pens in each and gives away 9 pens. How many pens does Mia have left?",
 )
 HINT = "Ask something: the answer appears here, and in the canvas how it is made."
 FRAME = 0.08  # seconds between two pictures: more than a browser shows help nobody
