@@ -27,7 +27,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 # Dream's algorithms that take the best positions by a schedule, and what each calls best.
 RANKED: dict[str, Score] = {"maskgit_plus": "confidence", "topk_margin": "margin", "entropy": "entropy"}
-REFRESH = re.compile("full|response|every:[1-9][0-9]*|window:[0-9]+")
+REFRESH = re.compile("full|response(:[0-9]+)?|every:[1-9][0-9]*|window:[0-9]+")
 COUNTED = ("quota", "schedule", "carry")  # rules that spread a block over its share of the steps
 DEFAULT_THRESHOLD, DEFAULT_FACTOR = 0.9, 1.0
 Pattern = int | str | tuple[int, ...]
@@ -50,9 +50,8 @@ class Setting:
     threshold: float | None = None
     factor: float | None = None
     confidence_alpha: float | None = None  # for the dynamic rule; None = the published table
-    refresh: str = (
-        "full"  # full | response | every:k | window:w; what a block's first forward feeds, see docs/beyond.md
-    )
+    # full | response | response:n | every:k | window:w; what a block's first forward feeds, see docs/beyond.md
+    refresh: str = "full"
     prefix: str = "none"  # none | shared (the first refresh takes what prompts begin with alike from memory)
     # fixed | adaptive (a stop pattern is predicted, by task) | mass (EOS is, over the whole suffix)
     length: str = "fixed"
@@ -207,7 +206,9 @@ def _check_types(s: Setting) -> None:
     if not (s.rule is None or callable(s.rule) or (isinstance(s.rule, str) and s.rule in RULES)):
         raise InputError(f"Unknown rule {s.rule!r}: {nearest(str(s.rule), list(RULES))}.")
     if not (isinstance(s.refresh, str) and REFRESH.fullmatch(s.refresh)):
-        raise InputError(f"refresh must be full, response, every:k (k from 1) or window:w, not {s.refresh!r}.")
+        raise InputError(
+            f"refresh must be full, response, response:n, every:k (k from 1) or window:w, not {s.refresh!r}."
+        )
     _check_stop(s.stop)
 
 
