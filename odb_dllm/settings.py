@@ -27,7 +27,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 # Dream's algorithms that take the best positions by a schedule, and what each calls best.
 RANKED: dict[str, Score] = {"maskgit_plus": "confidence", "topk_margin": "margin", "entropy": "entropy"}
-REFRESH = re.compile("full|response|every:[1-9][0-9]*|window:[0-9]+")
+REFRESH = re.compile("full|response(:[0-9]+)?|every:[1-9][0-9]*|window:[0-9]+")
 COUNTED = ("quota", "schedule", "carry")  # rules that spread a block over its share of the steps
 DEFAULT_THRESHOLD, DEFAULT_FACTOR = 0.9, 1.0
 Pattern = int | str | tuple[int, ...]
@@ -202,7 +202,9 @@ def _check_types(s: Setting) -> None:
     if not (s.rule is None or callable(s.rule) or (isinstance(s.rule, str) and s.rule in RULES)):
         raise InputError(f"Unknown rule {s.rule!r}: {nearest(str(s.rule), list(RULES))}.")
     if not (isinstance(s.refresh, str) and REFRESH.fullmatch(s.refresh)):
-        raise InputError(f"refresh must be full, response, every:k (k from 1) or window:w, not {s.refresh!r}.")
+        raise InputError(
+            f"refresh must be full, response, response:n, every:k (k from 1) or window:w, not {s.refresh!r}."
+        )
     _check_stop(s.stop)
 
 

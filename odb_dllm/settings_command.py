@@ -17,7 +17,7 @@ DEFAULTS = {each.name: each.default for each in fields(Setting)}
 KINDS = {int: "whole number", float: "number", bool: "True, False"}
 ACCEPTED = {  # of fields whose type says too little
     "rule": ", ".join(RULES),
-    "refresh": "full, response, every:k, window:w",
+    "refresh": "full, response, response:n, every:k, window:w",
     "costs": "file of odb-dllm bench, [(tokens,ms),...]",
     "stop": "eos, text, [text,id,[id,id],...]",
 }

@@ -17,7 +17,7 @@ from odb_dllm.cli import main
 from odb_dllm.contract import Pass
 from odb_dllm.costs import ForwardCosts, StepCosts, read_forward_costs
 from odb_dllm.report.against import ALL, Line, against
-from odb_dllm.report.against_costs import Lengths, fed_at, sample_milliseconds
+from odb_dllm.report.against_costs import AS_RECORDED, Lengths, _sees_cached, fed_at, sample_milliseconds
 from odb_dllm.report.against_page import rows
 from odb_dllm.report.gather import SHARED, gather
 from odb_dllm.report.paired import difference
@@ -25,7 +25,7 @@ from odb_dllm.report.table import NONE
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 RESPONSE = "alp+refresh=response"
-TURBO = "jump-share+refresh=response+grow=256+ahead=1"  # odb-turbo's fields
+TURBO = "jump-share+refresh=response:96+grow=256+ahead=1"  # odb-turbo's fields
 COSTS = ForwardCosts(StepCosts(((100, 10.0), (2100, 50.0))), StepCosts(((32, 5.0), (132, 6.0))))
 
 
@@ -94,6 +94,16 @@ def test_a_translated_forward_is_the_one_at_those_lengths(setting: str) -> None:
         assert fed_at(made, short, 64, fields, Lengths(short, 64)) == made.fed
 
 
+def test_what_is_fed_of_a_short_prompt_is_a_part_of_a_long_one() -> None:
+    """So that it takes a step's time there: the first refresh alone sees no cache."""
+    prompt, fields, made = generation("fast_dllm_baseline+refresh=response:64", 10, 128)
+    kinds = [_sees_cached(each, prompt, fields, Lengths(1000)) for each in made.passes if each.kind == "refresh"]
+    recorded = [_sees_cached(each, prompt, fields, AS_RECORDED) for each in made.passes if each.kind == "refresh"]
+    assert prompt < 64
+    assert kinds == [False, True, True, True]
+    assert recorded == [False] * 4
+
+
 @pytest.mark.parametrize(
     ("setting", "more"),
     [
@@ -126,8 +136,9 @@ def test_every_block_feeds_what_it_does_on_that_canvas(setting: str, more: str) 
         (Pass("refresh", 256, 100, 32, 1, 256, 3, 1), RESPONSE, 1024),  # no end was predicted
         (Pass("refresh", 228, 0, 32, 0, 128, 3, 1), "alp+grow=128", 1000 + 128),
         (Pass("refresh", 356, 0, 32, 0, 96, 3, 1), "odb-turbo", 1000 + 256),
-        (Pass("refresh", 256, 100, 32, 2, 256, 3, 1), "odb-turbo", 64 + 256),  # had it grown as far as there
-        (Pass("refresh", 96, 100, 32, 2, 96, 3, 1), "odb-turbo", 96),
+        (Pass("refresh", 352, 4, 32, 2, 256, 3, 1), "odb-turbo", 96 + 64 + 256),  # had it grown as far as there
+        (Pass("refresh", 192, 4, 32, 2, 96, 3, 1), "odb-turbo", 96 + 96),
+        (Pass("refresh", 196, 0, 32, 2, 96, 3, 1), "alp+refresh=response:128", 128 + 96),  # all of a short prompt
         (Pass("refresh", 356, 0, 32, 0, 96, 3, 1), "alp+grow=512", 1000 + 512),
         (Pass("refresh", 296, 60, 32, 0, 96, 3, 1), "alp+prefix=shared", 400 + 1024),
         (Pass("refresh", 64, 200, 32, 1, 164, 3, 1), "alp+refresh=window:32", 64),

@@ -164,7 +164,7 @@ def cells(text: str) -> dict[str, list[str]]:
 def test_every_field_is_listed_with_its_default_and_values() -> None:
     listed = cells(overview().partition(":\n\n")[2])
     assert list(listed)[1:] == list(SETTING_FIELDS)
-    assert listed["refresh"][:2] == ["full", "full, response, every:k, window:w"]
+    assert listed["refresh"][:2] == ["full", "full, response, response:n, every:k, window:w"]
     assert listed["theta"][:2] == ["None", "number, None"]
     assert accepted("early_exit") == "True, False"
     assert accepted("rule").startswith("quota, threshold, ")

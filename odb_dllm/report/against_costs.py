@@ -3,7 +3,8 @@
 A run of the embedded model has short prompts and a short canvas. Its forwards are taken as they were, their number
 included, and each is given the tokens that it would feed at other lengths, and the time of so many:
 
-- What of the prompt was fed, all of it or what follows a shared prefix, becomes the same share of the other prompt.
+- What of the prompt was fed, all of it or what follows a shared prefix, becomes the same share of the other prompt;
+  ``refresh=response:n`` feeds its last n tokens, however long it is.
 - Of the response, a forward feeds up to the end of the canvas, unless its window ends before (``refresh=window:w``,
   ``suffix=window``) or the canvas began short and has not grown so far (``grow``). On the other canvas it feeds up to
   where that is then, which follows from where its block begins. A canvas that a prediction had cut stays as long as it
@@ -47,7 +48,8 @@ def sample_milliseconds(run: Run, costs: ForwardCosts, lengths: Lengths = AS_REC
     return {
         document: sum(
             costs.milliseconds(
-                "step" if made.cached else "refresh", fed_at(made, trace.prompt_tokens, length, setting, lengths)
+                "step" if _sees_cached(made, trace.prompt_tokens, setting, lengths) else "refresh",
+                fed_at(made, trace.prompt_tokens, length, setting, lengths),
             )
             for made in trace.passes
         )
@@ -91,10 +93,25 @@ def fed_at(made: Pass, prompt: int, gen_length: int, setting: Mapping[str, Any],
     uncached = max(0, prompt - made.cached)  # of the prompt, which is fed
     fed = made.fed
     if uncached and lengths.prompt is not None:
-        fed += round(uncached / prompt * lengths.prompt) - uncached
+        tail = _tail(made, setting)
+        there = uncached / prompt * lengths.prompt if tail is None else min(tail, lengths.prompt)
+        fed += round(there) - uncached
     if lengths.canvas is not None:
         fed += _more_of_response(made, prompt, gen_length, setting, lengths.canvas)
     return fed
+
+
+def _sees_cached(made: Pass, prompt: int, setting: Mapping[str, Any], lengths: Lengths) -> bool:
+    """Whether a forward sees cached positions behind the other prompt, which may be longer than what is fed of it."""
+    tail = _tail(made, setting)
+    return made.cached > 0 if tail is None else (lengths.prompt or prompt) > tail
+
+
+def _tail(made: Pass, setting: Mapping[str, Any]) -> int | None:
+    """How many tokens of a prompt ``refresh=response:n`` feeds; None for other forwards, a generation's first too."""
+    kind, _, number = str(setting.get("refresh")).partition(":")
+    partial = made.kind == "refresh" and made.block > 0 and kind == "response"
+    return int(number or 0) if partial else None
 
 
 def _more_of_response(made: Pass, prompt: int, gen_length: int, setting: Mapping[str, Any], canvas: int) -> int:

@@ -114,7 +114,11 @@ def _settings(args: argparse.Namespace, gen_length: int) -> list[str]:
     if not names:
         raise InputError(f"No setting: name one or several with --settings, such as {', '.join(SETTINGS)}.")
     lengths = {"gen_length": gen_length, "block_length": args.block_length or 32}
-    return list(dict.fromkeys(get_setting(name, **lengths).name for name in names))
+    found = {setting.name: setting for setting in (get_setting(name, **lengths) for name in names)}
+    for name, setting in found.items():
+        if setting.temperature > 0:  # a run goes on from kept answers, which drawn ones cannot be
+            raise InputError(f"{name} draws its tokens, and tables are made of kept answers: use odb-dllm run for it.")
+    return list(found)
 
 
 def _tasks(words: str | None, embedded: bool) -> list[str]:
