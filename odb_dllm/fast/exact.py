@@ -1,6 +1,7 @@
 """Forwards of many tokens at their exact sizes: sequences one behind the other, without padding, mostly without masks.
 
-They are bound by arithmetic, so that launches hide behind it: from a few hundred tokens on, a graph would save nothing.
+From about a thousand tokens on they are bound by arithmetic, and launches hide behind it. Whole canvases that are
+shorter wait for launches, but come in too many lengths for graphs.
 """
 
 from collections.abc import Sequence
