@@ -11,9 +11,10 @@ from odb_dllm.benchmarks import check_task, resolve
 from odb_dllm.generation import Generation, NonFiniteLogits
 from odb_dllm.models.loading import DiffusionModel
 from odb_dllm.prefixes import in_common
+from odb_dllm.presets import get_setting
 from odb_dllm.sampler import Watcher
 from odb_dllm.scheduler import Request, check, run
-from odb_dllm.settings import Setting, get_setting
+from odb_dllm.settings import Setting
 
 Prompt = Sequence[int] | NDArray[np.integer[Any]]
 

@@ -3,12 +3,11 @@
 Nothing here loads a model or imports lm-eval; every mistake is an ``InputError``.
 """
 
-import ast
 import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,15 @@ from odb_dllm.benchmarks import FAMILIES
 from odb_dllm.errors import InputError, nearest
 from odb_dllm.expressions import switched
 from odb_dllm.models.loading import parse_dtype, parse_engine
-from odb_dllm.settings import CHOICES, Setting, get_setting
+from odb_dllm.presets import get_setting
+from odb_dllm.setting_values import SETTING_FIELDS, literal, setting_value
+from odb_dllm.settings import Setting
 
 OWN = (
     "pretrained", "model_path", "peft", "setting", "family", "dtype", "device", "batch_size", "max_batch_size",
     "add_bos_token", "mc_num", "check_greedy", "statistics", "trust_remote_code", "tensor_parallel",
     "engine",
 )  # fmt: skip
-SETTING_FIELDS = tuple(f.name for f in fields(Setting) if f.name not in ("name", "end_of_turn"))
-_INTEGERS = ("gen_length", "block_length", "steps", "window_size", "top_k", "seed")
-_TEXTS = (*CHOICES, "rule")
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def parse(given: Mapping[str, Any]) -> Arguments:
             raise InputError(f"Unknown model argument {name!r}: {nearest(name, valid)}.")
     if _flag("trust_remote_code", given.get("trust_remote_code")):
         raise InputError("trust_remote_code must be left out: no code of a checkpoint is ever run.")
-    overrides = {name: _value(name, given[name]) for name in SETTING_FIELDS if name in given}
+    overrides = {name: setting_value(name, given[name]) for name in SETTING_FIELDS if name in given}
     name = given.get("setting", "jump-share")
     setting = get_setting(name if isinstance(name, Setting) else str(name), **overrides)
     return Arguments(
@@ -78,11 +76,6 @@ def parse(given: Mapping[str, Any]) -> Arguments:
         tensor_parallel=_positive("tensor_parallel", given.get("tensor_parallel", 1)),
         engine=parse_engine(given.get("engine") or "auto"),
     )
-
-
-def setting_values(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Setting fields from elsewhere (a task's metadata), read like model arguments."""
-    return {name: _value(name, value) for name, value in given.items()}
 
 
 def fingerprint(arguments: Arguments, *, device: str, dtype: str, digest: str, version: str) -> str:
@@ -216,54 +209,18 @@ def _batch_size(value: Any, most: Any) -> int:
 
 
 def _positive(name: str, value: Any) -> int:
-    number = _literal(value)
+    number = literal(value)
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise InputError(f"{name} must be a whole number of at least 1, not {value!r}.")
     return number
 
 
 def _flag(name: str, value: Any) -> bool:
-    flag = _literal(value)
+    flag = literal(value)
     if flag is not None and not isinstance(flag, bool):
         raise InputError(f"{name} must be True or False, not {value!r}.")
     return bool(flag)
 
 
 def _optional_flag(name: str, value: Any) -> bool | None:
-    return None if _literal(value) is None else _flag(name, value)
-
-
-def _value(name: str, value: Any) -> Any:
-    """One setting field as its own type: what a command line spells, or the value itself."""
-    if name in _TEXTS:
-        word = value.strip().lower() if isinstance(value, str) else value
-        return None if word == "none" and name == "rule" else word
-    if name == "stop":
-        return _stop(value)
-    value = _literal(value)
-    if name in _INTEGERS and isinstance(value, float) and value.is_integer():
-        return int(value)  # lm-eval's parser makes floats of negative numbers
-    return value
-
-
-def _stop(value: Any) -> Any:
-    """``stop`` as Setting takes it: one string or id stands for a list of one."""
-    if isinstance(value, str):
-        if value.lower() in ("none", "eos"):
-            return None if value.lower() == "none" else "eos"
-        parsed = _literal(value) if value.startswith(("[", "(")) else value
-        return tuple(parsed) if isinstance(parsed, (list, tuple)) else (value,)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return (value,)
-    return value
-
-
-def _literal(value: Any) -> Any:
-    """The number, None, boolean or list that a string spells; the value itself where it spells none."""
-    if not isinstance(value, str):
-        return value
-    text = {"none": "None", "true": "True", "false": "False"}.get(value.strip().lower(), value.strip())
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return value
+    return None if literal(value) is None else _flag(name, value)

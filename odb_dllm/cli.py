@@ -154,7 +154,7 @@ def _parsed(harness: "HarnessCLI", words: list[str]) -> argparse.Namespace:
 
 def settings_table() -> str:
     """Every setting and its switches as a Markdown table."""
-    from odb_dllm.settings import all_settings
+    from odb_dllm.presets import all_settings
     from odb_dllm.statistics import markdown
 
     heads = ("cache", "rule", "threshold", "length", "suffix", "speculation", "early_exit")

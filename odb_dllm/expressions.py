@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from odb_dllm.errors import InputError, nearest
+from odb_dllm.setting_values import SETTING_FIELDS, setting_values
 
 
 def changes(expression: str, beside: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,8 +32,6 @@ def switched(name: str) -> list[str]:
 
 def _switches(expression: str) -> dict[str, Any]:
     """The fields after the preset, and their values read as model arguments are."""
-    from odb_dllm.arguments import SETTING_FIELDS, setting_values  # which import the settings, and these this module
-
     given: dict[str, str] = {}
     for part in expression.split("+")[1:]:
         name, equals, value = (word.strip() for word in part.partition("="))

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from odb_dllm.arguments import Arguments, setting_values
+from odb_dllm.arguments import Arguments
 from odb_dllm.errors import InputError
+from odb_dllm.setting_values import setting_values
 from odb_dllm.settings import Setting
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from test_report import cell, row, store
 from odb_dllm.cli import main
 from odb_dllm.contract import Pass
 from odb_dllm.counting import Shape
+from odb_dllm.presets import get_setting
 from odb_dllm.report.cells import MANIFEST, RESULTS
-from odb_dllm.settings import get_setting
 from odb_dllm.traces import Trace, beside, encode
 
 SHAPE = Shape(d_model=8, n_heads=2, n_kv_heads=1, head=4, n_layers=3, mlp_hidden_size=16, vocab_size=32)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from conftest import DEVICE
-from kernels import both, each_dtype, generator, module, random
+from kernels import INTERPRETED, NO_TRITON, both, each_dtype, generator, module, random
 from torch import Tensor
 
 from odb_dllm.confidence import score_rows
@@ -42,11 +42,17 @@ def check(kernels: str, logits: Tensor, mask: int, vocabulary: int) -> list[int]
 
 @both
 @each_dtype
-@pytest.mark.parametrize(("rows", "columns"), [(1, 2), (3, 67), (2, COLUMNS), (1, 8192), (2, 8193), (65_536, 2)])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 2), (3, 67), (2, COLUMNS), (1, 8192), (2, 8193)])
 def test_judge(kernels: str, dtype: torch.dtype, rows: int, columns: int) -> None:
     logits = 4 * random(generator(dtype, rows, columns), rows, columns, dtype=dtype)
     check(kernels, logits, mask=columns - 1, vocabulary=columns)
     check(kernels, logits, mask=0, vocabulary=columns - columns // 3)
+
+
+# Triton's interpreter would take minutes for so many programs.
+@pytest.mark.parametrize("kernels", ["plain"] if NO_TRITON or INTERPRETED else ["plain", "fused"])
+def test_more_rows_than_a_grid_has_in_its_second_dimension(kernels: str) -> None:
+    check(kernels, random(generator("rows"), 65_536, 2), mask=1, vocabulary=2)
 
 
 @both

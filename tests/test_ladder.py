@@ -11,10 +11,11 @@ import pytest
 pytest.importorskip("lm_eval")
 from small_runs import small_runs, write_cell
 
+from odb_dllm.presets import PRESETS, get_setting
 from odb_dllm.report.cells import SETTINGS
 from odb_dllm.report.gather import gather
 from odb_dllm.report.ladder import RUNGS, SWITCHES, Step, ladders, left_aside, missing, rung_of, to_csv, to_table
-from odb_dllm.settings import PRESETS, Setting, get_setting
+from odb_dllm.settings import Setting
 
 NAMES = ["baseline", "parallel", "dual cache", "dual cache + early exit", "alp", "accept-jump", "jump-share"]
 

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from odb_dllm import InputError, Setting
-from odb_dllm.arguments import OWN, SETTING_FIELDS, from_string, parse
+from odb_dllm.arguments import OWN, from_string, parse
 from odb_dllm.contract import Forward, Prediction
 from odb_dllm.engine import place, target_rows
 from odb_dllm.sampler import capacity, sample
+from odb_dllm.setting_values import SETTING_FIELDS
 from odb_dllm.stopping import StopRule
 
 MASK = 63

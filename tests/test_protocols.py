@@ -18,12 +18,12 @@ from odb_dllm.benchmarks import BENCHMARKS
 from odb_dllm.cli import main
 from odb_dllm.errors import InputError
 from odb_dllm.lm_eval_model import ODBDiffusionLM
+from odb_dllm.presets import get_setting
 from odb_dllm.protocols import Protocol, all_protocols, get_protocol, is_published, listing, papers, prompt_hash
 from odb_dllm.report import paper, running
 from odb_dllm.report.cells import BENCHMARKS as ODB_TASKS
 from odb_dllm.report.cells import SECOND, SETTINGS, Score, benchmark, score_of
 from odb_dllm.report.published import records
-from odb_dllm.settings import get_setting
 
 PROTOCOLS = list(all_protocols().values())
 OTHERS = [each for each in PROTOCOLS if each.paper != "odb-dllm"]

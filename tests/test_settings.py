@@ -15,7 +15,7 @@ from conftest import ENVIRONMENT
 from odb_dllm import InputError, Setting, get_setting
 from odb_dllm.benchmarks import BENCHMARKS, derive, resolve
 from odb_dllm.models.loading import TokenIds
-from odb_dllm.settings import PRESETS
+from odb_dllm.presets import PRESETS
 
 
 def test_presets_are_the_published_table() -> None:

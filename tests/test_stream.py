@@ -12,7 +12,7 @@ import pytest
 from chats import QUESTION, asked
 
 from odb_dllm import DiffusionModel, InputError, engine, generate, get_setting
-from odb_dllm.settings import PRESETS
+from odb_dllm.presets import PRESETS
 from odb_dllm.stream import Conversation, Message, Piece, Snapshot, answer_text, blank, pieces, settle, stream
 
 # The stream ---------------------------------------------------------------------------------------------------

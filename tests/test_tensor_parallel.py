@@ -27,8 +27,8 @@ from odb_dllm.engine import Engine, Pool
 from odb_dllm.likelihood import log_likelihood
 from odb_dllm.lm_eval_model import ODBDiffusionLM
 from odb_dllm.models.loading import blank_network
+from odb_dllm.presets import get_setting
 from odb_dllm.scheduler import Request, run
-from odb_dllm.settings import get_setting
 from odb_dllm.stopping import StopRule
 from odb_dllm.tensor_parallel.group import Group, check_machine
 

@@ -121,6 +121,16 @@ def test_answers_are_scored():
     assert are_right(chosen, [""] * len(chosen)) == [False] * len(chosen)
 
 
+def test_the_final_answer_is_graded_and_not_one_before_it():
+    """However it is worded on the way, as the shipped problems are."""
+    chosen = list(islice(problems.problems("minerva_math_mini", 5, "test", 1.0), 40))
+    assert any("answer is" in each.answer.split("Final Answer:")[0] for each in chosen)
+    earlier = [f"So the answer is $\\boxed{{77}}$.\n#### 7\n{each.answer}" for each in chosen]
+    assert are_right(chosen, earlier) == [True] * 40
+    later = [each.answer.replace("final answer is $", "final answer is $8") for each in chosen]
+    assert are_right(chosen, later) == [False] * 40
+
+
 def test_model_folder():
     from safetensors import safe_open
 

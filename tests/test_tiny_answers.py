@@ -7,8 +7,8 @@ import pytest
 from odb_dllm import DiffusionModel, load_model
 from odb_dllm.benchmarks import resolve
 from odb_dllm.generation import Generation
+from odb_dllm.presets import PRESETS, get_setting
 from odb_dllm.scheduler import Request, run
-from odb_dllm.settings import PRESETS, get_setting
 from odb_dllm.stopping import first_match
 from odb_dllm.tiny import problems
 from odb_dllm.tiny.problems import Problem

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from odb_dllm.benchmarks import resolve
 from odb_dllm.generation import Generation
 from odb_dllm.models.loading import DiffusionModel
+from odb_dllm.presets import get_setting
 from odb_dllm.scheduler import Request, run
-from odb_dllm.settings import Setting, get_setting
+from odb_dllm.settings import Setting
 from odb_dllm.stopping import StopRule
 from odb_dllm.tensor_parallel.leader import engine_of
 

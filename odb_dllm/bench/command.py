@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     from odb_dllm.bench.expand import load_embedded
     from odb_dllm.bench.generations import few_shot_prompt, read_schedule, time_first_token
     from odb_dllm.models.loading import parse_device, parse_dtype, parse_engine
-    from odb_dllm.settings import get_setting
+    from odb_dllm.presets import get_setting
 
     started = time.perf_counter()
     engine = parse_engine(args.engine)

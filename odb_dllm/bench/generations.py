@@ -14,8 +14,9 @@ from odb_dllm.counting import Shape, Work, pass_work
 from odb_dllm.errors import InputError
 from odb_dllm.generation import Generation
 from odb_dllm.models.loading import DiffusionModel
+from odb_dllm.presets import get_setting
 from odb_dllm.scheduler import Request, run
-from odb_dllm.settings import Setting, get_setting
+from odb_dllm.settings import Setting
 from odb_dllm.stopping import StopRule
 from odb_dllm.tensor_parallel.leader import engine_of
 from odb_dllm.tiny.problems import heldout, shots

@@ -16,8 +16,9 @@ from odb_dllm.errors import InputError
 from odb_dllm.fast import make_engine
 from odb_dllm.generation import Generation
 from odb_dllm.models.loading import EMBEDDED, DiffusionModel, load_model, parse_device, parse_dtype
+from odb_dllm.presets import get_setting
 from odb_dllm.scheduler import Request, check
-from odb_dllm.settings import Setting, get_setting
+from odb_dllm.settings import Setting
 
 BUILT_IN = EMBEDDED["tiny"].parent / "tasks" / "gsm8k_mini" / "test.jsonl"
 

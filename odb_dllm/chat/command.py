@@ -12,7 +12,7 @@ from typing import TextIO
 
 import torch
 
-from odb_dllm.arguments import SETTING_FIELDS, Arguments, parse
+from odb_dllm.arguments import Arguments, parse
 from odb_dllm.chat import keyboard, layout
 from odb_dllm.chat.painter import Painter, Typist, can_redraw, size, standing
 from odb_dllm.chat.session import Session, costs, progress
@@ -20,7 +20,8 @@ from odb_dllm.errors import InputError, nearest
 from odb_dllm.generation import NonFiniteLogits
 from odb_dllm.models import family_class
 from odb_dllm.models.loading import TOKENIZER_FILES, DiffusionModel, find_folder, load_model, read_config
-from odb_dllm.settings import ALIASES, all_settings
+from odb_dllm.presets import ALIASES, all_settings
+from odb_dllm.setting_values import SETTING_FIELDS
 from odb_dllm.stream import Snapshot, has_template
 
 COMMANDS = {

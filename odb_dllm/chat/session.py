@@ -8,7 +8,8 @@ from typing import Any
 
 from odb_dllm.arguments import Arguments
 from odb_dllm.models.loading import DiffusionModel
-from odb_dllm.settings import Setting, get_setting
+from odb_dllm.presets import get_setting
+from odb_dllm.settings import Setting
 from odb_dllm.stream import Conversation, Snapshot, blank, settle, stream
 from odb_dllm.version import __version__
 

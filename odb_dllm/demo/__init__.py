@@ -54,7 +54,7 @@ def build(args: argparse.Namespace) -> Any:
         raise InputError(f"The demo needs gradio: {INSTALL}.") from error
     from odb_dllm.demo.page import Defaults, Demo, chosen
     from odb_dllm.models.loading import load_model
-    from odb_dllm.settings import get_setting
+    from odb_dllm.presets import get_setting
 
     _check_address(args.host, args.port)
     defaults = Defaults(

@@ -15,7 +15,8 @@ from odb_dllm.demo.running import Session, Sessions, Turns, generate
 from odb_dllm.errors import InputError
 from odb_dllm.generation import NonFiniteLogits
 from odb_dllm.models.loading import DiffusionModel
-from odb_dllm.settings import Setting, all_settings, get_setting
+from odb_dllm.presets import all_settings, get_setting
+from odb_dllm.settings import Setting
 from odb_dllm.stream import answer_text, blank, pieces
 
 logger = logging.getLogger(__name__)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from odb_dllm.costs import ForwardCosts
 from odb_dllm.errors import InputError, nearest
+from odb_dllm.presets import get_setting
 from odb_dllm.report.against_costs import AS_RECORDED, Lengths, sample_milliseconds
 from odb_dllm.report.assemble import by_model
 from odb_dllm.report.collected import place_of
@@ -13,7 +14,6 @@ from odb_dllm.report.mixing import refuse_mixed, taken
 from odb_dllm.report.paired import Difference, difference
 from odb_dllm.report.ratios import base
 from odb_dllm.report.runs import Place, Run
-from odb_dllm.settings import get_setting
 
 ALL = "all tasks"
 Asked = tuple[str, Document]  # a task and one of its documents

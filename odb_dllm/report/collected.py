@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from odb_dllm.expressions import start
+from odb_dllm.presets import PRESETS
 from odb_dllm.protocols import ODB_DLLM, all_protocols
 from odb_dllm.report import table
 from odb_dllm.report.cells import BENCHMARKS, SETTINGS, Key, benchmark
@@ -14,7 +15,6 @@ from odb_dllm.report.published import published
 from odb_dllm.report.ratios import BASES, COUNTED, MEASURES, base, documents, measures, over
 from odb_dllm.report.runs import Run
 from odb_dllm.report.table import Line, Ratio, flag, interval, outside, ratios, size, text, whole, write_csv
-from odb_dllm.settings import PRESETS
 
 Over = Mapping[str, Ratio]  # by measure
 

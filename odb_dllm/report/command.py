@@ -106,7 +106,7 @@ def plain_name(model: str) -> str:
 
 
 def _settings(args: argparse.Namespace, gen_length: int) -> list[str]:
-    from odb_dllm.settings import get_setting
+    from odb_dllm.presets import get_setting
 
     words = ALL if args.settings is None else args.settings
     given = [word.strip() for word in words.split(",") if word.strip()]

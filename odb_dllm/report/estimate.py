@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from odb_dllm.presets import preset_of
 from odb_dllm.report.cells import CODE, MINI, Cell, benchmark
-from odb_dllm.settings import preset_of
 
 if TYPE_CHECKING:
     from odb_dllm.models.loading import DiffusionModel

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from odb_dllm.errors import InputError
+from odb_dllm.presets import get_setting
 from odb_dllm.report.collected import place_of
 from odb_dllm.report.documents import Document
 from odb_dllm.report.mixing import configuration, refuse_mixed, taken
 from odb_dllm.report.paired import Difference, difference
 from odb_dllm.report.runs import HELD, Run
-from odb_dllm.settings import get_setting
 from odb_dllm.statistics import Row
 from odb_dllm.traces import Trace
 

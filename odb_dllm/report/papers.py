@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import Any
 
+from odb_dllm.presets import get_setting
 from odb_dllm.protocols import ODB_DLLM, Column, Protocol, ProtocolTask, all_protocols, is_published
 from odb_dllm.report import layout
 from odb_dllm.report.cells import CellResult, Key
@@ -12,7 +13,6 @@ from odb_dllm.report.html import Section, Table
 from odb_dllm.report.mixing import refuse_mixed, taken
 from odb_dllm.report.runs import Place, Run, changes
 from odb_dllm.report.table import Results, write_csv
-from odb_dllm.settings import get_setting
 
 BLOCK_LENGTH = 32  # of all the papers' tables
 

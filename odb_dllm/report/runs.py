@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from odb_dllm.counting import Shape, Work, pass_work
 from odb_dllm.errors import InputError
+from odb_dllm.presets import all_settings, get_setting
 from odb_dllm.report.cells import CellResult
 from odb_dllm.report.documents import Document
-from odb_dllm.settings import Setting, all_settings, get_setting
+from odb_dllm.settings import Setting
 
 HELD = ("name", "gen_length", "block_length", "seed", "end_of_turn")  # not what tells one setting from another
 QUESTIONS = ("question", "problem", "input", "prompt", "text")  # what tasks call what they ask

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from odb_dllm.expressions import start
-from odb_dllm.settings import PRESETS
+from odb_dllm.presets import PRESETS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -22,7 +22,9 @@ Draw = Callable[[random.Random, random.Random], Problem]  # of either side, from
 
 
 class Plain(random.Random):
-    """Draws wordings that vary in a share `variety` of all choices only; in the others the last option is taken.
+    """Draws wordings that vary in a share `variety` of all choices only; the others are settled.
+
+    Then `random()` is just below 1, by which a sentence takes its last option, and `choice` the first of two to four.
 
     It is never asked for samples of several, which would have to differ.
     """

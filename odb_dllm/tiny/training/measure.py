@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from odb_dllm.benchmarks import resolve
 from odb_dllm.generation import Generation
 from odb_dllm.models.loading import DiffusionModel
+from odb_dllm.presets import get_setting
 from odb_dllm.sandbox.code_eval import LIMITS
 from odb_dllm.sandbox.running import run_many
 from odb_dllm.scheduler import Request, run
-from odb_dllm.settings import get_setting
 from odb_dllm.tiny.problems import Problem
 
-FINAL = re.compile(r"#### (.+)|final answer is \$(.+?)\$\. I hope|the answer is (.+)\.")
+# What is graded of an answer: of a problem's the first of these that there is, and so of every answer to it.
+FINALS = [re.compile(each) for each in (r"#### (.+)", r"final answer is \$(.+?)\$\. I hope", r"the answer is (.+)\.")]
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,16 @@ def are_right(problems: Sequence[Problem], texts: Sequence[str]) -> list[bool]:
     code = {i: program for i, program in programs.items() if program is not None}
     passed = dict(zip(code, (outcome.passed for outcome in run_many(code.values(), LIMITS)), strict=True))
     return [
-        passed[i] if i in passed else _final(text) is not None and _final(text) == _final(problem.answer)
+        passed[i] if i in passed else _agrees(problem, text)
         for i, (problem, text) in enumerate(zip(problems, texts, strict=True))
     ]
 
 
-def _final(text: str) -> str | None:
-    """The graded part of an answer that is not code."""
-    found = FINAL.search(text)
-    return next((part for part in found.groups() if part is not None), None) if found else None
+def _agrees(problem: Problem, text: str) -> bool:
+    """Whether an answer that is not code ends as the problem's own does."""
+    final = next(each for each in FINALS if each.search(problem.answer))
+    ours, theirs = final.search(text), final.search(problem.answer)
+    return ours is not None and theirs is not None and ours[1] == theirs[1]
 
 
 def _program(problem: Problem, text: str) -> str | None:
