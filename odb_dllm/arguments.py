@@ -18,6 +18,7 @@ from odb_dllm.models.loading import parse_dtype, parse_engine
 from odb_dllm.presets import get_setting
 from odb_dllm.setting_values import SETTING_FIELDS, literal, setting_value
 from odb_dllm.settings import Setting
+from odb_dllm.splitting import separated
 
 OWN = (
     "pretrained", "model_path", "peft", "setting", "family", "dtype", "device", "batch_size", "max_batch_size",
@@ -128,22 +129,8 @@ def folder_digest(folder: Path, whole: int = 64 * 2**20, chunks: int = 256, size
 
 def from_string(text: str) -> dict[str, str]:
     """Split ``a=1,b=[2,3]`` at the commas outside of brackets and quotes."""
-    parts, depth, quote = [""], 0, ""
-    for char in text:
-        if quote:
-            quote = "" if char == quote else quote
-        elif char in "\"'":
-            quote = char
-        elif char in "[({":
-            depth += 1
-        elif char in "])}":
-            depth -= 1
-        if char == "," and depth == 0 and not quote:
-            parts.append("")
-        else:
-            parts[-1] += char
     given = {}
-    for part in filter(None, (part.strip() for part in parts)):
+    for part in separated(text):
         name, equals, value = part.partition("=")
         if not equals:
             raise InputError(f"Model arguments are name=value pairs, which {part!r} is not.")

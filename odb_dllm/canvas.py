@@ -101,8 +101,10 @@ def _refreshed(canvas: Canvas, block: Range) -> Range | None:
         first = min([block[0] - reach, *(_left(canvas, block) - canvas.shift)])
         return max(canvas.prompt, first), min(block[1] + int(number), canvas.end)
     index = (block[0] - canvas.prompt) // canvas.setting.span
-    whole = kind == "full" or (kind == "every" and index % int(number) == 0)
-    return None if whole else (canvas.prompt, canvas.end)
+    if kind == "full" or (kind == "every" and index % int(number) == 0):
+        return None
+    before = int(number or 0) if kind == "response" else 0  # tokens of the prompt
+    return max(0, canvas.prompt - before), canvas.end
 
 
 def plain_step(canvas: Canvas, block: Range) -> Forward:

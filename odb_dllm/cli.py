@@ -13,7 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
-from odb_dllm import bench, bundle, calibrate, certify, chat, demo, doctor, protocols, report, sweep
+from odb_dllm import (
+    bench,
+    bundle,
+    calibrate,
+    certify,
+    chat,
+    demo,
+    doctor,
+    lm_eval_texts,
+    protocols,
+    report,
+    run_arguments,
+    settings_command,
+    sweep,
+)
 from odb_dllm.data import add_verbs as add_data_verbs
 from odb_dllm.data_parallel import has_last_word, hush, join, printed_once
 from odb_dllm.errors import InputError
@@ -129,19 +143,14 @@ def _parser() -> "HarnessCLI":
             metavar="<path>",
             help="Folder of local benchmark data, e.g. with gsm8k/{train,test}.jsonl (default: $DATA_DIR)",
         )
-    settings = harness._subparsers.add_parser("settings", help="List the settings and their switches")
-    settings.set_defaults(func=lambda _: print(settings_table()))
+    settings_command.add_verb(harness._subparsers)
     listed = harness._subparsers.add_parser("protocols", help="List how the papers ran their tables")
     listed.set_defaults(func=lambda _: print(protocols.listing()))
     add_data_verbs(harness._subparsers)
     bundle.add_verbs(harness._subparsers)
     doctor.add_arguments(harness._subparsers.add_parser("doctor", help="Say whether a run can work here"))
     bench.add_arguments(harness._subparsers.add_parser("bench", help="Measure forwards against the machine's floor"))
-    for verb, parser in {"": harness._parser, **choices}.items():  # lm-eval's name themselves lm-eval
-        parser.prog = f"odb-dllm {verb}".rstrip()
-        for text in ("usage", "epilog"):
-            said = getattr(parser, text) or ""
-            setattr(parser, text, said.replace("lm-eval list", "odb-dllm ls").replace("lm-eval ", "odb-dllm ") or None)
+    lm_eval_texts.rename(harness._parser, choices)
     return harness
 
 
@@ -150,19 +159,6 @@ def _parsed(harness: "HarnessCLI", words: list[str]) -> argparse.Namespace:
         return harness._parser.parse_args(words)
     except (ValueError, AssertionError) as error:  # from lm-eval's own parsing of values
         raise InputError(f"The arguments could not be read: {_sentence(error)}") from error
-
-
-def settings_table() -> str:
-    """Every setting and its switches as a Markdown table."""
-    from odb_dllm.presets import all_settings
-    from odb_dllm.statistics import markdown
-
-    heads = ("cache", "rule", "threshold", "length", "suffix", "speculation", "early_exit")
-    lines = [["setting", *heads]]
-    for name, setting in all_settings().items():
-        values = [getattr(setting, head) for head in heads]
-        lines.append([name, *("-" if v in (None, False, "none") else getattr(v, "__name__", str(v)) for v in values)])
-    return markdown(lines)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -214,6 +210,7 @@ def _config(args: argparse.Namespace) -> "EvaluatorConfig":
         config.device = args.device or file.get("device")  # and not lm-eval's default of cuda:0
     except (ValueError, TypeError, OSError) as error:
         raise InputError(_sentence(error)) from error
+    run_arguments.check(config)
     args.tasks = config.tasks = split(config.tasks or [])
     return config
 
@@ -238,10 +235,14 @@ def _tasks(args: argparse.Namespace, config: "EvaluatorConfig", local: "LocalDat
     from odb_dllm import tasks
 
     names = list(config.tasks)
-    include = [config.include_path] if config.include_path else []
+    include = run_arguments.include_folders(config.include_path)
     manager = tasks.make_manager(names, local, include, config.metadata)
     tasks.check(manager, names, local, unsafe_allowed=config.confirm_run_unsafe_code)
-    with patch("lm_eval.tasks.TaskManager", lambda **_: manager):
+    with (
+        patch("lm_eval.tasks.TaskManager", lambda **_: manager),
+        run_arguments.checked_tasks(manager, config.samples),
+        lm_eval_texts.quiet_git(),
+    ):
         yield
 
 
@@ -249,7 +250,7 @@ def _with_our_tasks(args: argparse.Namespace) -> None:
     """lm-eval's ``ls`` and ``validate``, our tasks included."""
     from odb_dllm import tasks
 
-    include = [args.include_path] if args.include_path else []
+    include = run_arguments.include_folders(args.include_path)
     with tasks.local_data(args.data_dir) as local:
         if args.command == "ls" and args.what is None:
             args.func(args)

@@ -27,7 +27,7 @@ PRESETS: dict[str, Setting] = {
         Setting("accept-jump", **_ADAPTIVE, speculation="accept-jump"),
         Setting("jump-share", **_ADAPTIVE, speculation="jump-share"),
         Setting("jump-share-exact", **_ADAPTIVE, speculation="exact"),
-        Setting("odb-turbo", **_ADAPTIVE, speculation="jump-share", refresh="response", grow=256, ahead=1),
+        Setting("odb-turbo", **_ADAPTIVE, speculation="jump-share", refresh="response:96", grow=256, ahead=1),
         Setting("parallel", threshold=DEFAULT_THRESHOLD),
         Setting("prefix-cache", cache="prefix"),
         Setting("prefix-cache-parallel", cache="prefix", threshold=DEFAULT_THRESHOLD),
@@ -78,10 +78,11 @@ def preset_of(name: str) -> Setting:
 
 def get_setting(setting: str | Setting, **overrides: Any) -> Setting:
     """Return a setting by name (any case, aliases included), by an expression (a preset and changes of it, such as
-    ``alp+length=mass``) or as given, with some fields changed. Raises ``InputError`` that lists the valid names."""
+    ``alp+length=mass``) or as given, with some fields changed. An expression's name is the preset's and every field in
+    the order given, whatever they were spelled like. Raises ``InputError`` that lists the valid names."""
     if isinstance(setting, str):
         preset = preset_of(setting)
-        overrides = overrides if _find(setting) else changes(setting, overrides)
+        overrides = overrides if _find(setting) else changes(preset.name, setting, overrides)
         setting = preset
     elif not isinstance(setting, Setting):
         raise InputError(f"setting must be a name or an odb_dllm.Setting, not {setting!r}.")

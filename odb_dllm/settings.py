@@ -6,7 +6,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -27,7 +27,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 # Dream's algorithms that take the best positions by a schedule, and what each calls best.
 RANKED: dict[str, Score] = {"maskgit_plus": "confidence", "topk_margin": "margin", "entropy": "entropy"}
-REFRESH = re.compile("full|response|every:[1-9][0-9]*|window:[0-9]+")
+REFRESH = re.compile("full|response(:[0-9]+)?|every:[1-9][0-9]*|window:[0-9]+")
 COUNTED = ("quota", "schedule", "carry")  # rules that spread a block over its share of the steps
 DEFAULT_THRESHOLD, DEFAULT_FACTOR = 0.9, 1.0
 Pattern = int | str | tuple[int, ...]
@@ -35,48 +35,43 @@ Pattern = int | str | tuple[int, ...]
 
 @dataclass(frozen=True)
 class Setting:
-    """Everything that decides which tokens a generation gets.
+    """Everything that decides which tokens a generation gets; each field's annotation says what it does.
 
     Raises ``InputError`` where a value is out of range or two switches make no sense together.
     """
 
     name: str = "custom"
-    gen_length: int = 1024  # G, response positions at the start
-    block_length: int = 32  # B; G is a multiple of it
-    steps: int | None = None  # for the quota, schedule and carry rules: forwards over the whole canvas; None = G
-    cache: str = "none"  # none | prefix | dual
-    # quota | threshold | factor | dynamic | schedule | carry, or a function; None = by alg, factor and threshold
-    rule: str | Rule | None = None
-    threshold: float | None = None
-    factor: float | None = None
-    confidence_alpha: float | None = None  # for the dynamic rule; None = the published table
-    refresh: str = (
-        "full"  # full | response | every:k | window:w; what a block's first forward feeds, see docs/beyond.md
-    )
-    prefix: str = "none"  # none | shared (the first refresh takes what prompts begin with alike from memory)
-    # fixed | adaptive (a stop pattern is predicted, by task) | mass (EOS is, over the whole suffix)
-    length: str = "fixed"
-    grow: int | None = None  # begin with so many positions, and keep so many ahead until an end is predicted
-    suffix: str = "full"  # full | window (only window_size positions after the block, and the last one)
-    window_size: int | None = None  # None = the published table
-    # none | accept-jump | jump-share | exact (the tokens are those without it) | auto (so too; drafts by their cost)
-    speculation: str = "none"
-    costs: Points | None = None  # for auto: (tokens, milliseconds) of a step, or a file of `odb-dllm bench --out`
-    ahead: int = 0  # masks that a block may leave to the next block's refresh
-    early_exit: bool = False
-    stop: str | tuple[Pattern, ...] | None = None  # None = by task; "eos" = EOS alone; or ids, id tuples, strings
-    theta: float | None = None  # confidence that length prediction asks of a stop pattern; None = by task
-    eos_guard: bool | None = None  # length prediction overlooks an early EOS; None = by task
-    order: str = "blocks"  # blocks | whole (the response is one block, whatever block_length says)
-    alg: str = "none"  # none, or Dream's maskgit_plus | topk_margin | entropy | confidence_threshold
-    alg_temp: float = 0.0  # above 0, the schedule rule draws its positions instead of taking the best
-    temperature: float = 0.0
-    top_p: float | None = None  # tokens are drawn from the smallest set whose probability exceeds it
-    top_k: int | None = None  # and from so many at most
-    seed: int = 0
-    remasking: str = "low_confidence"  # or random: which masks the quota rule takes
-    cfg_scale: float = 0.0  # classifier-free guidance
-    end_of_turn: bool = False  # the end-of-turn token counts as EOS (set with a chat template)
+    gen_length: Annotated[int, "response positions at the start (G), in whole blocks"] = 1024
+    block_length: Annotated[int, "positions of a block (B)"] = 32
+    steps: Annotated[int | None, "forwards of the quota, schedule and carry rules; None = gen_length"] = None
+    cache: Annotated[str, "what a step feeds, and what it sees from the last refresh"] = "none"
+    rule: Annotated[str | Rule | None, "which masks become tokens; None = by alg, factor and threshold"] = None
+    threshold: Annotated[float | None, "confidence from which masks become tokens"] = None
+    factor: Annotated[float | None, "of the factor rule"] = None
+    confidence_alpha: Annotated[float | None, "of the dynamic rule; None = the published table"] = None
+    refresh: Annotated[str, "what of the canvas a block's first forward feeds"] = "full"
+    prefix: Annotated[str, "shared: what prompts begin with alike is computed once"] = "none"
+    length: Annotated[str, "predict the answer's end: adaptive by the task's stop patterns, mass by EOS"] = "fixed"
+    grow: Annotated[int | None, "begin with so many positions, and keep so many ahead until an end is predicted"] = None
+    suffix: Annotated[str, "window: forwards see window_size positions behind the block, and the last"] = "full"
+    window_size: Annotated[int | None, "of suffix=window; None = the published table"] = None
+    speculation: Annotated[str, "drafts that steps verify; exact and auto keep the tokens of none"] = "none"
+    costs: Annotated[Points | None, "what steps take, for speculation=auto; None = as on an H200, or a CPU"] = None
+    ahead: Annotated[int, "masks that a block may leave to the next block's refresh"] = 0
+    early_exit: Annotated[bool, "a written stop pattern ends the generation"] = False
+    stop: Annotated[str | tuple[Pattern, ...] | None, "stop patterns; None = by task, eos = EOS alone"] = None
+    theta: Annotated[float | None, "confidence that length prediction asks of a stop pattern; None = by task"] = None
+    eos_guard: Annotated[bool | None, "length prediction overlooks an early EOS; None = by task"] = None
+    order: Annotated[str, "whole: the response is one block, whatever block_length says"] = "blocks"
+    alg: Annotated[str, "Dream's algorithms: what positions are ranked by, and their rule"] = "none"
+    alg_temp: Annotated[float, "above 0, the schedule rule draws its positions instead of taking the best"] = 0.0
+    temperature: Annotated[float, "above 0, tokens are drawn"] = 0.0
+    top_p: Annotated[float | None, "tokens are drawn from the smallest set whose probability exceeds it"] = None
+    top_k: Annotated[int | None, "and from so many at most"] = None
+    seed: Annotated[int, "of what is drawn"] = 0
+    remasking: Annotated[str, "which masks the quota rule takes"] = "low_confidence"
+    cfg_scale: Annotated[float, "classifier-free guidance"] = 0.0
+    end_of_turn: Annotated[bool, "the end-of-turn token counts as EOS (set with a chat template)"] = False
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -207,7 +202,9 @@ def _check_types(s: Setting) -> None:
     if not (s.rule is None or callable(s.rule) or (isinstance(s.rule, str) and s.rule in RULES)):
         raise InputError(f"Unknown rule {s.rule!r}: {nearest(str(s.rule), list(RULES))}.")
     if not (isinstance(s.refresh, str) and REFRESH.fullmatch(s.refresh)):
-        raise InputError(f"refresh must be full, response, every:k (k from 1) or window:w, not {s.refresh!r}.")
+        raise InputError(
+            f"refresh must be full, response, response:n, every:k (k from 1) or window:w, not {s.refresh!r}."
+        )
     _check_stop(s.stop)
 
 

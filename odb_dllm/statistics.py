@@ -27,6 +27,7 @@ at work side by side, the longest wall time is the run's.
 
 import json
 import logging
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
@@ -241,7 +242,8 @@ def table(named: dict[str, Totals], title: str = "Speed") -> str:
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:
-    """Return cells as a Markdown table, aligned; the first line is its head, the first column goes left."""
+    """Return plain text as an aligned Markdown table; the first line is its head, the first column goes left."""
+    lines = [[_escaped(cell) for cell in line] for line in lines]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
 
     def write(cells: Iterable[str]) -> str:
@@ -250,6 +252,11 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
 
     rule = "|" + "|".join("-" * (width + 1) + (":" if i else "-") for i, width in enumerate(widths)) + "|"
     return "\n".join([write(lines[0]), rule, *map(write, lines[1:])])
+
+
+def _escaped(cell: str) -> str:
+    """A cell in one line whose text is taken neither for the end of the cell, nor for HTML, nor for an escape."""
+    return re.sub(r"[|<]|\\(?=[!-/:-@\[-`{-~])", r"\\\g<0>", " ".join(cell.splitlines()))
 
 
 class Writer:

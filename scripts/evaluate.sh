@@ -24,6 +24,7 @@ usage: $script [GPU_ID] [Task_Name] [Model] [Setting] [lm-eval arguments...]
   Task_Name  gsm8k minerva_math bbh humaneval mbpp, or any other lm-eval task (default: gsm8k)
   Model      folder, hub id or tiny                       (default: $default_model)
   Setting    odb-dllm settings lists them                 (default: jump-share)
+             with switches: jump-share+refresh=response
 
 Further arguments go to lm-eval; --model_args name=value ... changes ours. DATA_DIR=<folder> reads local data.
 USAGE
@@ -65,7 +66,10 @@ python="$root/.venv/bin/python"
 "$python" -c 'import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, ("torch", "lm_eval"))))' &> /dev/null ||
     fail "$python has no torch or no lm-eval: run scripts/quickstart.sh first."
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1
-output=(--output_path "results/$family/$task/$setting")
+folder=$task/$setting
+[[ "$folder" =~ ^[A-Za-z0-9_,-]+/[A-Za-z0-9_-]+$ ]] ||
+    folder=$("$python" -I "$root/odb_dllm/folder_names.py" "$task" "$setting")
+output=(--output_path "results/$family/$folder")
 for argument in "$@"; do
     case "$argument" in
     -o | --output_path | --output_path=*) output=() ;;

@@ -37,7 +37,8 @@ class Beyond(_Run):
             return super().opened(s, e)
         if kind == "window":
             return list(range(max(self.start, s - int(number)), min(self.end, e + int(number))))
-        return list(range(self.start, self.end))
+        before = int(number or 0) if kind == "response" else 0
+        return list(range(max(0, self.start - before), self.end))
 
     def seen_by_first(self, fed: Sequence[Row]) -> set[int]:
         return {p for p in self.stored if p < self.end} - {row.position for row in fed}

@@ -155,3 +155,9 @@ def test_switches_of_all_settings(tmp_path: Path, capsys: pytest.CaptureFixture[
         bench.main(["--setting_args", "steps"])
     with pytest.raises(InputError, match="Unknown setting field 'stepps'"):
         bench.main(["--setting_args", "stepps=3"])
+
+
+@pytest.mark.parametrize("count", ["0", "-2"])
+def test_processes_are_counted_from_one(count: str) -> None:
+    with pytest.raises(InputError, match=f"--tensor_parallel must be a whole number of at least 1, not {count}"):
+        bench.main(["--tensor_parallel", count, "--device", "nosuch"])  # refused before the device is looked at

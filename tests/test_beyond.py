@@ -21,15 +21,19 @@ def checkpoint_of(index: int) -> Checkpoint:
     return small_checkpoint(index % 8, vocab_size=128, mask=126, eos=127, special_boost=boost, logit_std=std)
 
 
+REFRESHES = (
+    *("full", "response", "response:1", "response:9", "response:40"),
+    *("every:1", "every:2", "every:3", "window:0", "window:5", "window:30"),
+)
+
+
 def draw_case(index: int) -> dict[str, Any]:
     rng = np.random.default_rng(index)
     block, blocks = int(rng.choice([4, 8, 16, 24])), int(rng.integers(2, 7))
     return {
         "block_length": block,
         "gen_length": block * blocks,
-        "refresh": ("full", "response", "every:1", "every:2", "every:3", "window:0", "window:5", "window:30")[
-            index % 8
-        ],
+        "refresh": REFRESHES[index % len(REFRESHES)],
         "grow": None if rng.integers(2) else block * int(rng.integers(1, blocks + 1)),
         "speculation": str(rng.choice(["none", "accept-jump", "jump-share"])),
         "length": str(rng.choice(["fixed", "adaptive"])),
@@ -89,6 +93,9 @@ def watched(model: DiffusionModel, prompt: list[int], **asked: Any) -> list[Even
     [
         ("full", [40 + 96, 40 + 96, 40 + 96]),
         ("response", [40 + 96, 96, 96]),
+        ("response:0", [40 + 96, 96, 96]),
+        ("response:8", [40 + 96, 8 + 96, 8 + 96]),
+        ("response:99", [40 + 96, 40 + 96, 40 + 96]),
         ("every:2", [40 + 96, 96, 40 + 96]),
         ("window:16", [40 + 96, 16 + 32 + 16, 16 + 32]),
     ],
@@ -139,8 +146,9 @@ def test_mass_needs_no_task(tiny: DiffusionModel) -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"refresh": "half"}, "refresh must be full, response, every:k"),
+        ({"refresh": "half"}, "refresh must be full, response, response:n, every:k"),
         ({"refresh": "every:0"}, "refresh must be"),
+        ({"refresh": "response:-1"}, "refresh must be"),
         ({"refresh": "response", "cache": "prefix"}, "needs cache=dual"),
         ({"grow": 33}, "multiple of block_length 32"),
         ({"grow": -32}, "multiple of block_length 32"),

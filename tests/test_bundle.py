@@ -114,6 +114,25 @@ def test_wheels_make_a_working_environment(project: Path, tmp_path: Path) -> Non
     assert not (project / "build").exists()
 
 
+def test_unknown_extras_are_refused_before_pip(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with (project / "pyproject.toml").open("a") as file:
+        file.write("[project.optional-dependencies]\nmath = []\nplot = []\n")
+    for extras, said in (
+        ("nosuch", "Unknown extra 'nosuch': Valid: math, plot."),
+        ("math,maths", "Unknown extra 'maths': did you mean 'math'? Valid: math, plot."),
+    ):
+        assert main(["bundle", "make", "b", "--source", str(project), "--extras", extras]) == 2
+        assert capfd.readouterr().err == f"error: {said}\n"
+    assert main(["bundle", "make", "b", "--source", str(project), "--extras", " Math, plot,math "]) == 0
+    assert json.loads(Path("b", MANIFEST).read_text())["install"] == ["odb_dllm[math,plot]"]
+    assert install(Path("b"), "--check").returncode == 0
+
+
+def test_a_package_without_extras_says_so(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["bundle", "make", "b", "--source", str(project), "--extras", "math"]) == 2
+    assert capfd.readouterr().err == "error: Unknown extra 'math': the package has none.\n"
+
+
 def test_a_failure_leaves_nothing(project: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (project / "requirements.txt").write_text("no-such-package==1\n")
     assert main(["bundle", "make", "b", "--source", str(project)]) == 2

@@ -4,10 +4,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from checkpoints import small_checkpoint
 from conftest import DEVICE
 
 from odb_dllm import DiffusionModel, Generation, get_setting
@@ -57,6 +59,22 @@ class Mistaken(Disturbed):
     def _other(self, made: Prediction) -> Prediction:
         surest = made.log_confidence == made.log_confidence.max()
         return replace(made, token=np.where(surest, made.token % 200 + 7, made.token))
+
+
+class Reordered(Engine):
+    """One that in a batch exchanges the confidences of the surest and the next of a new block's unsure positions."""
+
+    def answer(self, requests: Sequence[Asked]) -> list[Prediction]:
+        made = super().answer(requests)
+        return made if len(requests) == 1 else list(map(self._other, requests, made))
+
+    def _other(self, asked: Asked, made: Prediction) -> Prediction:
+        log_confidence = made.log_confidence.copy()
+        block = log_confidence[: 32 if asked[1].kind == "refresh" else 0]
+        unsure = np.flatnonzero(block < np.log(0.9))
+        first = unsure[np.argsort(-block[unsure], kind="stable")[:2]]
+        block[first] = block[first[::-1]]
+        return replace(made, log_confidence=log_confidence, score=None)
 
 
 def test_the_command_finds_all_equal_in_float32(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,6 +141,18 @@ def test_a_surer_prediction_parts_by_threshold_or_order(tiny: DiffusionModel, mo
     assert certificate.deviation == pytest.approx(8.0, rel=1e-3)
 
 
+def test_other_drafts_after_equal_decisions_are_explained(model_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drafts are the surest positions in their order: where that differs, so do the forwards, before any token does."""
+    model = model_of(small_checkpoint(4, logit_std=6.0), "float32")
+    setting, stop = resolve(model, get_setting("jump-share", gen_length=64, length="fixed", early_exit=False))
+    monkeypatch.setattr(batches, "engine_of", Reordered)
+    certificate = compared(model, [Request([i + 1, 5, 6], setting, stop, i) for i in range(6)])
+    parted = [each for each in certificate.results if not each.same]
+    assert parted
+    assert all(each.divergence is not None for each in parted)
+    assert {each.divergence.kind for each in parted if each.divergence} <= {"order", "threshold"}
+
+
 def test_forwards_that_differ_with_the_load_are_not_compared(tiny: DiffusionModel) -> None:
     """Automatic speculation drafts less where more are under way: other forwards, the same tokens."""
     asked = requests(tiny, "fast_dllm_baseline")
@@ -164,6 +194,11 @@ def test_a_divergence_that_no_forward_shows() -> None:
     certificate.results.append(Comparison.of("alp", 0, *made, None))
     assert "Where the 1 others part" in certificate.markdown()
     assert "- -: no forward that both ask for shows it" in certificate.markdown()
+
+
+def test_a_shared_prefix_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*WORDS, "--model", "nowhere", "--settings", "alp,alp+prefix=shared"]) == 2
+    assert "alp+prefix=shared shares a prefix" in capsys.readouterr().err
 
 
 def test_a_recorder_answers_as_its_engine(tiny: DiffusionModel) -> None:

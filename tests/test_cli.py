@@ -140,7 +140,10 @@ def test_unknown_unsafe_and_unreachable_tasks(
 
 def test_settings_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["settings"]) == 0
-    assert "| jump-share " in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert "| jump-share " in listed
+    turbo = next(line for line in listed.splitlines() if line.startswith("| odb-turbo "))
+    assert turbo.endswith("| refresh=response grow=256 ahead=1 |")
     assert main([]) == 0
     assert "settings" in capsys.readouterr().out
     assert main(["run"]) == 0
@@ -174,7 +177,7 @@ def test_a_lost_reader_is_no_lack_of_data() -> None:
         ("calibrate --task gsm8k_mini", "calibrate.run", "no theta was chosen"),
         ("bundle make out", "bundle._check_out", "what was gathered is removed"),
         ("run --tasks gsm8k_mini", "cli._check_model", "statistics and cached responses"),
-        ("settings", "cli.settings_table", "interrupted\n"),
+        ("settings", "settings_command.overview", "interrupted\n"),
         ("doctor", "doctor.main", "interrupted\n"),
     ],
 )
@@ -269,12 +272,14 @@ def test_the_command_fails_without_traceback(tmp_path: Path) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """The scripts beside a python that only tells how it was called."""
+    """The scripts beside a python that only tells how it was called, but for the names of folders."""
     for name in ("scripts", "llada_instruct", "llada_1_5"):
         shutil.copytree(ROOT / name, tmp_path / "checkout" / name)
     python = tmp_path / "checkout" / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\necho "$CUDA_VISIBLE_DEVICES:$@"\n')
+    python.write_text(f'#!/bin/sh\n[ "$1" != -I ] || exec "{sys.executable}" "$@"\necho "$CUDA_VISIBLE_DEVICES:$@"\n')
+    (tmp_path / "checkout" / "odb_dllm").mkdir()
+    shutil.copy(ROOT / "odb_dllm" / "folder_names.py", tmp_path / "checkout" / "odb_dllm")
     python.chmod(0o755)
     return tmp_path / "checkout"
 
@@ -313,6 +318,22 @@ def test_scripts_work_through_links_and_refuse_a_fifth_word(checkout: Path, tmp_
     done = call(link, "cpu", "gsm8k", "tiny", "jump-share", "extra", "--limit", "5")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: 'extra' is one argument too many")
+
+
+@pytest.mark.parametrize(
+    ("task", "setting", "folder"),
+    [
+        ("bbh,gsm8k", "Jump_Share", "bbh,gsm8k/Jump_Share"),
+        ("gsm8k", "jump-share+refresh=window:32", "gsm8k/jump-share+refresh=window%3A32"),
+        ("gsm8k", "alp + theta=0.5", "gsm8k/alp%20+%20theta=0.5"),
+        ("gsm8k", "alp+costs=../bench.json", "gsm8k/alp+costs=..%2Fbench%2Ejson"),  # no file to lm-eval
+        ("my/task.yaml", "alp", "my%2Ftask.yaml/alp"),
+    ],
+)
+def test_scripts_give_every_setting_one_folder(task: str, setting: str, folder: str, checkout: Path) -> None:
+    told = call(checkout / "llada_1_5" / "eval_llada_1_5.sh", "cpu", task, "tiny", setting).stdout
+    assert f" --output_path results/llada_1_5/{folder} --model_args pretrained=tiny setting={setting} " in told
+    assert Path(folder).suffix != ".json"
 
 
 @pytest.mark.parametrize("code", [1, 127])

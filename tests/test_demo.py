@@ -277,7 +277,7 @@ def test_without_gradio_one_sentence_says_what_to_install(
     monkeypatch.delitem(sys.modules, "odb_dllm.demo.page", raising=False)
     assert cli.main(["demo"]) == 2
     said = capsys.readouterr().err
-    assert said == "error: The demo needs gradio: pip install 'odb_dllm[demo]'.\n"
+    assert said == "error: The demo needs gradio: pip install 'gradio>=6'.\n"
 
 
 @pytest.mark.parametrize(
@@ -297,3 +297,11 @@ def test_what_is_wrong_is_said_before_it_starts(
     pytest.importorskip("gradio")
     assert cli.main(["demo", *flags]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_an_expression_keeps_its_own_numbers_on_the_page() -> None:
+    pytest.importorskip("gradio")
+    from odb_dllm.demo.page import chosen
+
+    given = chosen("alp+threshold=0.8+gen_length=64", 256, 16, 0.9)
+    assert (given.gen_length, given.block_length, given.threshold) == (64, 16, 0.8)

@@ -19,7 +19,7 @@ from odb_dllm.stream import Piece, Snapshot
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[Any, str]]:
     """The demo as ``odb-dllm demo`` serves it, and its address."""
-    pytest.importorskip("gradio", reason="gradio is not installed (pip install 'odb_dllm[demo]')")
+    pytest.importorskip("gradio", reason="gradio is not installed (pip install 'gradio>=6')")
     parser = demo.add_verb(argparse.ArgumentParser().add_subparsers())
     made = demo.build(parser.parse_args(["--device", "cpu"]))
     address = demo.launch(made, "127.0.0.1", None, False, block=False)

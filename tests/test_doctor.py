@@ -1,6 +1,7 @@
 """odb-dllm doctor: what it finds, how it says so, and when it fails."""
 
 import json
+import sys
 from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
@@ -113,6 +114,33 @@ def test_extras_are_told_apart_from_requirements() -> None:
         assert "torch" in {r.name for r in source()}
     assert [r.name for r in packages.declared("plot")] == ["matplotlib"]
     assert packages.requirements("no-such-thing") == []
+
+
+def test_every_extra_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", absent)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found = {finding.subject: finding for finding in packages.extras()}
+    assert {"sympy", "matplotlib", "gradio"} <= found.keys()
+    assert "triton" not in found  # nothing on the CPU needs it
+    assert (found["matplotlib"].status, found["gradio"].status) == ("warning", "ok")
+    assert "the demo in the browser" in found["gradio"].text
+    assert all(finding.mend for finding in found.values())
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    if sys.platform == "linux":
+        triton = next(finding for finding in packages.extras() if finding.subject == "triton")
+        assert (triton.status, triton.text.partition(":")[0]) == ("warning", "not installed (needs >=3.2)")
+        assert "the fast engine's own kernels" in triton.text
+
+
+def test_offline_no_data_is_mended_by_carrying_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    mend = list(offline.data(None))[-1].mend
+    assert mend == "DATA_DIR=<folder>, laid out as docs/data.md says; `odb-dllm data check <folder>` checks it"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    assert "TaskManager" in (list(offline.data(None))[-1].mend or "")
 
 
 def test_gpus_that_torch_does_not_see(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from odb_dllm.report.runs import Run, changes, described
 from odb_dllm.report.table import table
 from odb_dllm.traces import Trace
 
-EXIT = "fast_dllm_baseline early_exit=True"
+EXIT = "fast_dllm_baseline+early_exit=True"
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
@@ -184,13 +184,14 @@ def test_subtasks_are_of_the_benchmark_whose_group_they_are_in() -> None:
         "minerva_math": ["minerva_math_algebra", "minerva_math_geometry"],
         "bbh": ["bbh_cot_fewshot_navigate"],
         "gsm8k": ["gsm8k"],
+        "arc_easy": ["arc_easy"],
     }
 
 
 def test_a_setting_is_called_by_what_it_changes() -> None:
     run = by_setting(gather([small_runs()]))[EXIT]
     assert changes(run.setting) == {"early_exit": True}
-    assert described({**run.setting, "theta": 0.8}) == "fast_dllm_baseline early_exit=True theta=0.8"
+    assert described({**run.setting, "theta": 0.8}) == "fast_dllm_baseline+early_exit=True+theta=0.8"
     assert described({"name": "somebody's own", "cache": "dual"}) == "somebody's own"
 
 
@@ -244,7 +245,7 @@ def test_without_matplotlib_there_is_a_sentence(
     monkeypatch.setattr(figures, "available", lambda: False)
     write_cell(tmp_path / "a", "11")
     assert main(["report", "a"]) == 0
-    assert "pip install 'odb_dllm[plot]'" in capsys.readouterr().err
+    assert "pip install matplotlib" in capsys.readouterr().err
     assert Path("results/report/report.html").is_file()
     assert not Path("results/report/figures").exists()
 

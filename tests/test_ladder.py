@@ -79,7 +79,7 @@ def test_ladder_of_real_runs() -> None:
     (steps,) = ladders(list(runs.values()))
     assert [step.rung.name for step in steps] == NAMES
     found = by_name(steps)
-    fast, exits = runs["fast_dllm_baseline"], runs["fast_dllm_baseline early_exit=True"]
+    fast, exits = runs["fast_dllm_baseline"], runs["fast_dllm_baseline+early_exit=True"]
     assert (found["dual cache"].run, found["dual cache + early exit"].run) == (fast, exits)
     assert found["dual cache"].credit is None  # parallel is not there, and the baseline is not the rung below
     assert found["jump-share"].run is runs["jump-share"]
@@ -121,7 +121,7 @@ def test_each_rung_is_credited_over_the_one_below(tmp_path: Path) -> None:
     assert [line["nfe_ratio"] for line in lines] == ["", "4.0", "1.0", "2.0", "2.0", "2.0", "1.0"]
     assert [line["change"] for line in lines] == ["", "-0.25", "0.0", "0.0", "0.25", "0.0", "-0.25"]
     assert {line["documents_compared"] for line in lines} == {"", "4"}
-    assert lines[3]["setting"] == "fast_dllm_baseline early_exit=True"
+    assert lines[3]["setting"] == "fast_dllm_baseline+early_exit=True"
     rows = to_table([steps]).rows
     assert rows[2][5:10] == ["75.0%", "-25.0%", "-60.9% – +27.6%", "1", "4.00x"]
 
@@ -152,18 +152,18 @@ def test_nothing_else_may_differ_between_rungs(tmp_path: Path) -> None:
             "baseline": "llada_baseline",
             "parallel": "parallel",
             "dual cache": "fast_dllm_baseline",
-            "alp": "alp theta=0.5",
+            "alp": "alp+theta=0.5",
         },
         {
             "baseline": "llada_baseline",
             "parallel": "parallel",
             "dual cache": "fast_dllm_baseline",
-            "dual cache + early exit": "fast_dllm_baseline early_exit=True stop=eos",
+            "dual cache + early exit": "fast_dllm_baseline+early_exit=True+stop=eos",
         },
         {
             "baseline": "llada_baseline",
-            "parallel": "parallel threshold=0.7",
-            "dual cache": "fast_dllm_baseline threshold=0.7",
+            "parallel": "parallel+threshold=0.7",
+            "dual cache": "fast_dllm_baseline+threshold=0.7",
         },
     ]
 
@@ -180,9 +180,9 @@ def test_one_run_stands_for_its_rung(tmp_path: Path) -> None:
         ["llada_baseline", "dual-cache-parallel-exit", "alp"]
     ]
     first, second = left_aside(made)
-    assert first.startswith("gsm8k baseline: llada_baseline is taken and not llada_baseline steps=256, in ")
+    assert first.startswith("gsm8k baseline: llada_baseline is taken and not llada_baseline+steps=256, in ")
     assert second == (
-        "gsm8k dual cache + early exit: dual-cache-parallel-exit is taken and not fast_dllm_baseline early_exit=True, "
+        "gsm8k dual cache + early exit: dual-cache-parallel-exit is taken and not fast_dllm_baseline+early_exit=True, "
         f"in {other}."
     )
 

@@ -343,4 +343,4 @@ with tasks.local_data(None) as local:
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "'minerva_math_mini' needs sympy, math_verify and antlr4-python3-runtime 4.11" in run.stderr
-    assert run.stderr.rstrip().endswith("pip install 'odb_dllm[math]'")
+    assert run.stderr.rstrip().endswith("pip install sympy math_verify antlr4-python3-runtime==4.11")

@@ -19,7 +19,7 @@ from odb_dllm.report.compare_page import begun, ended, sections
 from odb_dllm.report.gather import gather
 from odb_dllm.report.paired import geometric_mean, student
 
-EXIT = "fast_dllm_baseline early_exit=True"
+EXIT = "fast_dllm_baseline+early_exit=True"
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 

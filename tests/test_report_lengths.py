@@ -17,7 +17,7 @@ from small_runs import write_cell
 
 from odb_dllm import DiffusionModel, InputError, generate
 from odb_dllm.cli import main
-from odb_dllm.report.gather import gather
+from odb_dllm.report.gather import SHARED, gather
 from odb_dllm.report.lengths import ALL, Comparison, compare, is_cut, refreshed
 from odb_dllm.statistics import make_row, read_rows
 from odb_dllm.traces import beside, make_trace
@@ -201,7 +201,7 @@ def test_without_matplotlib_there_is_no_figure(capsys: pytest.CaptureFixture[str
         record(Path("r"), name, "1", [(20, 32)])
     with patch("odb_dllm.report.figures.available", return_value=False):
         assert main(["report", "--lengths", "jump-share", MASS, "r", "--out", "out"]) == 0
-    assert "No figure is drawn, which takes matplotlib: pip install 'odb_dllm[plot]'." in capsys.readouterr().err
+    assert "No figure is drawn, which takes matplotlib: pip install matplotlib." in capsys.readouterr().err
     assert sorted(path.name for path in Path("out").iterdir()) == [
         *("lengths.csv", "lengths.html", "lengths.md", "samples.csv")
     ]
@@ -210,10 +210,7 @@ def test_without_matplotlib_there_is_no_figure(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        (
-            ["jump-share", "alp"],
-            "There are no results of alp at or below r, but of jump-share, jump-share+length=fixed.",
-        ),
+        (["jump-share", "alp"], "No finished run is of 'alp': Valid: jump-share, jump-share+length=fixed."),
         (["jump-share", FIXED], f"{FIXED} predicts no length: --lengths compares settings with length=adaptive or"),
         (["jump-share", "Jump_Share"], "--lengths compares two settings, but jump-share and Jump_Share are one."),
         (["jump-share", "leap"], "Unknown setting 'leap'"),
@@ -227,6 +224,30 @@ def test_what_cannot_be_compared(asked: list[str], sentence: str, capsys: pytest
     assert not Path("out").exists()
 
 
+def test_lengths_and_seeds_that_were_not_run_are_no_results() -> None:
+    for name in ("jump-share", MASS):
+        record(Path("r"), name, "1", [(20, 32)], gen_length=256)
+    for word in (f"{MASS}+gen_length=512", f"{MASS}+seed=7", f"{MASS}+block_length=16"):
+        with pytest.raises(InputError, match="No finished run is of"):
+            compared(b=word)
+    (found,) = compared(b=" jump-share + gen_length=256+length = mass+seed=0 ")
+    assert found.accuracy is not None
+
+
+def test_runs_of_other_papers_protocols_are_left_out_and_said() -> None:
+    """However late they ended."""
+    later = {"end": "2030-01-01T00:00:00+00:00"}
+    for name in ("jump-share", MASS):
+        record(Path("own"), name, "10", [(20, 32), (20, 32)])
+        record(Path("paper"), name, "11", [(20, 32), (20, 32)], about=later)
+    Path("paper", SHARED).write_text(json.dumps({"protocol": "fast-dllm/llada_instruct"}))
+    (found,), remarks, _ = compare(gather([Path()]), "jump-share", MASS)
+    assert (found.a.right, found.b.right) == (1, 1)
+    assert remarks == ["Runs that follow another paper's protocol are left out: 2 of --paper fast-dllm/llada_instruct."]
+    with pytest.raises(InputError, match="All runs there follow another paper's protocol"):
+        compare(gather([Path("paper")]), "jump-share", MASS)
+
+
 def test_no_task_or_document_in_common() -> None:
     record(Path("r"), "jump-share", "1", [(20, 32)])
     record(Path("r"), MASS, "1", [(20, 32)], task="gsm8k_mini")
@@ -235,6 +256,5 @@ def test_no_task_or_document_in_common() -> None:
 
 
 def test_flags_that_do_not_go_together(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("r").mkdir()
     assert main(["report", "--lengths", "alp", MASS, "r", "--against", "alp"]) == 2
-    assert "error: Give --lengths two settings or --against, not both." in capsys.readouterr().err
+    assert "error: Give --against a setting or --lengths two settings, not together." in capsys.readouterr().err

@@ -130,6 +130,7 @@ def test_growing_limit_failing_cell_and_mixed_folder(
     [
         (["--settings", "alpp"], "Unknown setting 'alpp': did you mean 'alp'"),
         (["--settings", ","], "No setting"),
+        (["--settings", "alp,alp+temperature=1"], "alp+temperature=1 draws its tokens"),
         (["--tasks", "gsm8"], "Unknown task 'gsm8': did you mean 'gsm8k_mini'"),
         (["--tasks", "humaneval"], "pass --confirm_run_unsafe_code"),
         (["--model", "nowhere"], "Model 'nowhere' is no folder"),

@@ -1,6 +1,7 @@
 """Settings: presets, overrides, what is refused, and settings and models of other packages."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +17,8 @@ from odb_dllm import InputError, Setting, get_setting
 from odb_dllm.benchmarks import BENCHMARKS, derive, resolve
 from odb_dllm.models.loading import TokenIds
 from odb_dllm.presets import PRESETS
+from odb_dllm.setting_values import SETTING_FIELDS
+from odb_dllm.settings_command import accepted, described, overview, page
 
 
 def test_presets_are_the_published_table() -> None:
@@ -150,6 +153,35 @@ def test_a_rule_of_one_s_own_survives_a_threshold() -> None:
 def test_a_setting_is_frozen() -> None:
     with pytest.raises(AttributeError):
         PRESETS["alp"].gen_length = 5  # type: ignore[misc]
+
+
+def cells(text: str) -> dict[str, list[str]]:
+    """The lines of a listing with two or more columns, by their first word."""
+    lines = [re.split("  +", line) for line in text.splitlines()]
+    return {line[0]: line[1:] for line in lines if len(line) > 1}
+
+
+def test_every_field_is_listed_with_its_default_and_values() -> None:
+    listed = cells(overview().partition(":\n\n")[2])
+    assert list(listed)[1:] == list(SETTING_FIELDS)
+    assert listed["refresh"][:2] == ["full", "full, response, response:n, every:k, window:w"]
+    assert listed["theta"][:2] == ["None", "number, None"]
+    assert accepted("early_exit") == "True, False"
+    assert accepted("rule").startswith("quota, threshold, ")
+    assert all(described(name) for name in SETTING_FIELDS)
+
+
+def test_one_setting_is_shown_field_by_field() -> None:
+    shown = page("Jump_Share + refresh=response")
+    assert shown.startswith("jump-share+refresh=response\n")
+    found = cells(shown)
+    assert list(found)[1:] == list(SETTING_FIELDS)
+    assert [name for name, (_, origin) in found.items() if origin == "changed"] == ["refresh"]
+    assert found["refresh"] == ["response", "changed"]
+    assert found["speculation"] == ["jump-share", "jump-share"]  # the preset sets it
+    assert found["gen_length"] == ["1024", "default"]
+    with pytest.raises(InputError, match="did you mean 'refresh'"):
+        page("jump-share+refesh=response")
 
 
 class Characters:

@@ -9,7 +9,7 @@ import pytest
 from odb_dllm.contract import Pass
 from odb_dllm.errors import InputError
 from odb_dllm.generation import Generation
-from odb_dllm.statistics import Recorder, Row, make_row, read_rows, table, total, total_by_task
+from odb_dllm.statistics import Recorder, Row, make_row, markdown, read_rows, table, total, total_by_task
 
 EOS = 1
 
@@ -103,6 +103,14 @@ def test_rows_are_on_disk_as_they_come_and_are_appended(tmp_path: Path) -> None:
         Recorder(path).add(row(repeat=repeat))
         assert len(path.read_text().splitlines()) == repeat + 1  # flushed, though the file is still open
     assert [each.repeat for each in read_rows(path)] == [0, 1]
+
+
+def test_cells_of_a_table_are_plain_text() -> None:
+    """Names hold what users write: none of it ends a cell or a line, is taken for HTML, or escapes what follows."""
+    names = ["alp+stop=Answer: 5%/x|y", "alp+stop=</s>", "a\\|b", "two\nlines", "\\boxed{1}", "end\\"]
+    _, _, *lines = markdown([["setting", "n"], *([name, "1"] for name in names)]).splitlines()
+    cells = ["alp+stop=Answer: 5%/x\\|y", "alp+stop=\\</s>", "a\\\\\\|b", "two lines", "\\boxed{1}", "end\\"]
+    assert [line.removesuffix(" | 1 |").removeprefix("| ").rstrip() for line in lines] == cells
 
 
 def test_what_is_no_row_is_left_out(tmp_path: Path) -> None:

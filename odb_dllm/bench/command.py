@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from odb_dllm.errors import InputError
+from odb_dllm.splitting import separated
 from odb_dllm.statistics import markdown
 
 # Mission settings; the others differ from these in nothing that costs time.
@@ -70,6 +71,8 @@ def main(words: list[str]) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Run the benchmark; the exit code."""
+    if args.tensor_parallel < 1:
+        raise InputError(f"--tensor_parallel must be a whole number of at least 1, not {args.tensor_parallel}.")
     from odb_dllm.bench.expand import load_embedded
     from odb_dllm.bench.generations import few_shot_prompt, read_schedule, time_first_token
     from odb_dllm.models.loading import parse_device, parse_dtype, parse_engine
@@ -81,8 +84,7 @@ def run(args: argparse.Namespace) -> int:
     shape = args.shape or ("8b" if device.type == "cuda" else "tiny")
     sizes = FULL if shape == "8b" else SMALL
     switches = {"gen_length": sizes["gen_length"]} | _switches(args.setting_args)
-    names = [name.strip() for name in args.settings.split(",") if name.strip()]
-    settings = [get_setting(name, **switches) for name in names]
+    settings = [get_setting(name, **switches) for name in separated(args.settings)]
     if not settings:
         raise InputError("--settings names no setting: give one or more, with commas between them.")
     together = _sizes(args.batches)

@@ -12,7 +12,7 @@ from odb_dllm.report.figures import Point, Roof
 def draw(runs: Sequence[Run], machine: Machine, out: Path) -> str:
     """Draw it beside the file of figures (ODB-dLLM, arXiv 2511.21759, Figure 1); what was written, as a sentence."""
     if not figures.available():
-        return "the roofline was not drawn: pip install 'odb_dllm[plot]' brings what it needs"
+        return "the roofline was not drawn: it needs matplotlib (pip install matplotlib)"
     points = [
         point
         for each in runs

@@ -14,6 +14,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,8 +23,9 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from odb_dllm.bundle import installer
-from odb_dllm.errors import InputError
+from odb_dllm.errors import InputError, nearest
 from odb_dllm.models.loading import EMBEDDED, HUB_FILES, find_folder, load_tokenizer, read_config, weight_files
+from odb_dllm.splitting import separated
 from odb_dllm.version import __version__
 
 ROOT = Path(__file__).parents[2]
@@ -59,10 +61,11 @@ def make(args: argparse.Namespace) -> int:
     """Check what was asked for, then gather it; nothing is left behind by a failure."""
     out = args.out.expanduser().absolute()
     kind = next((suffix for suffix in TARS if out.name.endswith(suffix)), None)
-    extras = [name for name in args.extras.split(",") if name]
+    extras = list(dict.fromkeys(name.lower() for name in separated(args.extras)))
     _check_out(out)
     if not args.no_wheels:
         _check_source(args.source)
+        _check_extras(extras, args.source)
     model = _model_files(args.model)
     data = _data_files(args.data)
     if args.no_wheels and not model and not data:
@@ -119,6 +122,27 @@ def _check_source(source: Path) -> None:
         )
     if find_spec("pip") is None:
         raise InputError(f"The wheels need pip, which {sys.executable} has not: {sys.executable} -m ensurepip")
+
+
+def _check_extras(extras: list[str], source: Path) -> None:
+    """pip only warns of an extra that a package has not."""
+    known = _known_extras(source)
+    if known is not None and (unknown := [name for name in extras if name not in known]):
+        valid = nearest(unknown[0], known) if known else "the package has none"
+        raise InputError(f"Unknown extra {unknown[0]!r}: {valid}.")
+
+
+def _known_extras(source: Path) -> list[str] | None:
+    """The extras that a checkout declares; before Python 3.11, those of the package as installed, None if it is not."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+
+        project = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
+        return list(project.get("optional-dependencies", {}))
+    try:
+        return metadata.metadata("odb_dllm").get_all("Provides-Extra") or []
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _check_room(out: Path, files: list[Path]) -> None:

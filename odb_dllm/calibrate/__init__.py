@@ -21,6 +21,7 @@ from odb_dllm.calibrate.documents import instances
 from odb_dllm.calibrate.replay import Recording, really_cut, record, reference, replay
 from odb_dllm.errors import InputError
 from odb_dllm.gen_kwargs import setting_of, until_of
+from odb_dllm.run_arguments import include_folders
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -109,19 +110,20 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < (name == "limit"):
             raise InputError(f"--{name} must be at least {int(name == 'limit')}, not {value}.")
+    include_folders(args.include_path)
     if not 0 < args.max_cut < 1:
         raise InputError(f"--max_cut is a share between 0 and 1, e.g. 0.005 for 0.5 %, not {args.max_cut}.")
     for path in (args.out, args.plot):
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise InputError(f"{path} is no file that could be written: its folder must exist.")
     if args.plot and not plot.available():
-        raise InputError("--plot needs matplotlib: pip install 'odb_dllm[plot]'.")
+        raise InputError("--plot needs matplotlib: pip install matplotlib.")
 
 
 def _documents(args: argparse.Namespace, adapter: "ODBDiffusionLM") -> "tuple[list[Instance], str]":
     from odb_dllm import tasks
 
-    include = [args.include_path] if args.include_path else []
+    include = include_folders(args.include_path)
     with tasks.local_data(args.data_dir) as local:
         manager = tasks.make_manager([args.task], local, include, {})
         tasks.check(manager, [args.task], local, unsafe_allowed=True)  # no answer is scored, so no code is run
@@ -258,7 +260,7 @@ def _plot(args: argparse.Namespace, about: str, trial: Trial) -> None:
     """Draw the trade-off where that is wanted and possible; else say how to get it."""
     path = args.plot or (args.out.with_suffix(".png") if args.out else None)
     if not plot.available():
-        print("No plot: it needs matplotlib (pip install 'odb_dllm[plot]').", file=sys.stderr)
+        print("No plot: it needs matplotlib (pip install matplotlib).", file=sys.stderr)
     elif path is None:
         print("No plot: --plot FILE or --out FILE says where to.", file=sys.stderr)
     else:

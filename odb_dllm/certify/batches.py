@@ -9,7 +9,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 from tqdm import tqdm
 
-from odb_dllm.certify.divergence import decision, divergence_after
+from odb_dllm.certify.divergence import decision, digest, divergence_after
 from odb_dllm.certify.document import Batch, Certificate, Comparison
 from odb_dllm.certify.runs import generations, progress, short
 from odb_dllm.contract import Event, Forward, Prediction
@@ -61,7 +61,7 @@ class Recorder(Engine):
         forward, prediction = self._latest.popleft()
         if event.forward == 0:  # where memory ran out, generations start again
             self.heard[event.sequence] = []
-        self.heard[event.sequence].append(Heard(_digest(forward), prediction, decision(event)))
+        self.heard[event.sequence].append(Heard(digest(forward), prediction, decision(event)))
 
     def take(self, sequence: int) -> list[Heard]:
         """All forwards of a generation, which are forgotten."""
@@ -110,11 +110,12 @@ def _judge(
     model: DiffusionModel, request: Request, made: tuple[Generation, Generation], heard: tuple[list[Heard], list[Heard]]
 ) -> Comparison:
     """Compare a generation by itself with the one in a batch, forward by forward while both ask the same."""
+    # Equal decisions may be followed by other drafts: then the last forward that both ask for shows what parts them.
     pairs = list(takewhile(lambda pair: pair[0].asked == pair[1].asked, zip(*heard, strict=False)))
-    parted = next((i for i, (one, other) in enumerate(pairs) if one.decided != other.decided), None)
-    compared = pairs if parted is None else pairs[: parted + 1]
+    parted = next((i for i, (one, other) in enumerate(pairs) if one.decided != other.decided), len(pairs) - 1)
+    compared = pairs[: parted + 1]
     divergence = None
-    if made[0].tokens != made[1].tokens and parted is not None:
+    if made[0].tokens != made[1].tokens and compared:
         before = [one.prediction for one, _ in compared[:-1]]
         divergence = divergence_after(model, request, before, (compared[-1][0].prediction, compared[-1][1].prediction))
     batch = Batch(
@@ -128,10 +129,3 @@ def _judge(
 
 def _apart(one: Prediction, other: Prediction) -> float:
     return float(np.abs(one.log_confidence - other.log_confidence).max(initial=0.0))
-
-
-def _digest(forward: Forward) -> int:
-    """Of what a forward feeds and asks; a generation's forwards with an equal history differ in nothing else."""
-    branch = b"" if forward.branch is None else forward.branch.tobytes()
-    arrays = (forward.tokens, forward.positions, forward.targets)
-    return hash((forward.kind, branch, *(each.tobytes() for each in arrays)))

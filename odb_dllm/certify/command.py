@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from odb_dllm.models.loading import EMBEDDED, DiffusionModel, load_model, parse_
 from odb_dllm.presets import get_setting
 from odb_dllm.scheduler import Request, check
 from odb_dllm.settings import Setting
+from odb_dllm.splitting import separated
 
 BUILT_IN = EMBEDDED["tiny"].parent / "tasks" / "gsm8k_mini" / "test.jsonl"
 
@@ -26,6 +28,9 @@ BUILT_IN = EMBEDDED["tiny"].parent / "tasks" / "gsm8k_mini" / "test.jsonl"
 def certify(args: argparse.Namespace) -> int:
     """Run the verb: 0, or 1 where fewer generations than required are equal. Raises ``InputError`` at once."""
     settings = _settings(args)
+    for setting in settings:
+        if setting.prefix == "shared":
+            raise InputError(f"{setting.name} shares a prefix, and prompts are compared one by one: leave prefix out.")
     texts = _texts(args.prompts_file, args.prompts)
     out, sides = _out(args.out), _sides(args.batch_size, len(texts))
     if not 0 <= args.require <= 1:
@@ -41,6 +46,8 @@ def certify(args: argparse.Namespace) -> int:
     finally:  # also what was compared until an interrupt
         if certificate.results:
             _tell(certificate, out)
+        else:
+            print("Nothing was compared yet.", file=sys.stderr)
     return 0 if certificate.passed else 1
 
 
@@ -53,10 +60,10 @@ def _load(args: argparse.Namespace) -> DiffusionModel:
 
 
 def _settings(args: argparse.Namespace) -> list[Setting]:
-    names = [name.strip() for name in args.settings.split(",") if name.strip()]
-    if not names:
+    found = [get_setting(name, gen_length=args.gen_length) for name in separated(args.settings)]
+    if not found:
         raise InputError("--settings names no setting: give one or more, with commas between them.")
-    return [get_setting(name, gen_length=args.gen_length) for name in names]
+    return list({setting.name: setting for setting in found}.values())
 
 
 def _texts(file: str | None, count: int | None) -> list[str]:

@@ -87,7 +87,7 @@ def first_divergence(reference: DiffusionModel, fast: DiffusionModel, request: R
             predictions = sides[0].answer(forward), sides[1].answer(forward)
             gaps = predictions[0].log_confidence - sides[0].rate(predictions[1].token)
             events = [side.advance(made) for side, made in zip(sides, predictions, strict=True)]
-            if decision(events[0]) != decision(events[1]):
+            if decision(events[0]) != decision(events[1]) or _next(sides[0]) != _next(sides[1]):
                 return _explain(index, forward, predictions, gaps, request)
         raise AssertionError("a generation does not end")
     finally:
@@ -122,6 +122,18 @@ def decision(event: Event) -> tuple[object, ...]:
     """What came of a forward, to be compared."""
     lists = event.accepted.tolist(), event.tokens.tolist(), event.drafts.tolist()
     return event.end, event.branch, *lists
+
+
+def digest(forward: Forward) -> int:
+    """Of what a forward feeds and asks; a generation's forwards with an equal history differ in nothing else."""
+    branch = b"" if forward.branch is None else forward.branch.tobytes()
+    arrays = (forward.tokens, forward.positions, forward.targets)
+    return hash((forward.kind, branch, *(each.tobytes() for each in arrays)))
+
+
+def _next(side: _Side) -> int | None:
+    """Of the forward that comes next: equal decisions may be followed by other drafts."""
+    return None if side.forward is None else digest(side.forward)
 
 
 def _explain(

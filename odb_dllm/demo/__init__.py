@@ -8,7 +8,7 @@ from typing import Any
 
 from odb_dllm.errors import InputError
 
-INSTALL = "pip install 'odb_dllm[demo]'"
+INSTALL = "pip install 'gradio>=6'"
 
 
 def add_verb(subparsers: Any) -> argparse.ArgumentParser:

@@ -13,6 +13,7 @@ from odb_dllm.demo import render
 from odb_dllm.demo.recording import Recording
 from odb_dllm.demo.running import Session, Sessions, Turns, generate
 from odb_dllm.errors import InputError
+from odb_dllm.expressions import switched
 from odb_dllm.generation import NonFiniteLogits
 from odb_dllm.models.loading import DiffusionModel
 from odb_dllm.presets import all_settings, get_setting
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 EXAMPLES = (
     "Tom has 3 apples and buys 4 more. How many apples does Tom have?",
     "Anna has 24 marbles. She gives 7 of them to Ben and loses 5. How many marbles does Anna have left?",
-    "A box holds 6 pens. Mia buys 4 boxes and gives away 9 pens. How many pens does Mia have?",
+    "Mia buys 4 boxes with 6 pens in each and gives away 9 pens. How many pens does Mia have left?",
 )
 HINT = "Ask something: the answer appears here, and in the canvas how it is made."
 FRAME = 0.08  # seconds between two pictures: more than a browser shows help nobody
@@ -63,13 +64,13 @@ class Asked:
 
 
 def chosen(name: str, gen_length: float | None, block_length: float | None, threshold: float) -> Setting:
-    """A setting with the page's numbers; the threshold is for those that have one."""
+    """A setting with the page's numbers, where its name leaves them open; the threshold is for those that have one."""
     if gen_length is None or block_length is None:
         raise InputError("gen_length and block_length must be whole numbers of at least 1.")
     changes: dict[str, Any] = {"gen_length": int(gen_length), "block_length": int(block_length)}
     if get_setting(name).threshold is not None:
         changes["threshold"] = threshold
-    return get_setting(name, **changes)
+    return get_setting(name, **{field: value for field, value in changes.items() if field not in switched(name)})
 
 
 class Demo:
@@ -101,7 +102,8 @@ class Demo:
                 self._numbers()
 
     def _question(self) -> None:
-        known, given = list(all_settings()), self.defaults
+        given = self.defaults
+        known = list(dict.fromkeys([*all_settings(), given.setting]))
         self.talk = gr.HTML(render.conversation([], hint=HINT), elem_id="talk", padding=False)
         self.text = gr.Textbox(
             lines=2,

@@ -128,8 +128,9 @@ def data(data_dir: str | None) -> Iterator[Finding]:
     if others := [name for name in BENCHMARKS if name not in {*whole, *cached, *flawed}]:
         code = f"from lm_eval.tasks import TaskManager; TaskManager().load({others!r})"
         fetch = f"HF_HUB_OFFLINE=0 HF_DATASETS_OFFLINE=0 HF_ALLOW_CODE_EVAL=1 {python(code)}"
-        fate = "and the hub is out of bounds" if is_offline() else "downloaded when first run"
-        yield Finding("warning", "data", f"{', '.join(others)}: not here, {fate}", fetch)
+        carry = "DATA_DIR=<folder>, laid out as docs/data.md says; `odb-dllm data check <folder>` checks it"
+        fate, mend = ("and the hub is out of bounds", carry) if is_offline() else ("downloaded when first run", fetch)
+        yield Finding("warning", "data", f"{', '.join(others)}: not here, {fate}", mend)
 
 
 def _in_hub_cache(benchmark: str) -> bool:

@@ -8,13 +8,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+import torch
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from odb_dllm.doctor.finding import PIP, Finding
 from odb_dllm.version import __version__
 
-EXTRAS = {"math": "minerva_math needs it", "plot": "only the plot of calibrate needs it"}
+Status = Literal["ok", "warning", "missing"]
+EXTRAS: dict[str, tuple[Status, str]] = {  # where it is absent
+    "math": ("warning", "minerva_math needs it"),
+    "plot": ("warning", "only figures need it"),
+    "kernels": ("warning", "the fast engine's own kernels need it"),
+    "demo": ("ok", "only the demo in the browser needs it"),
+}
 
 
 def installed() -> Iterator[Finding]:
@@ -71,7 +78,7 @@ def requirements(distribution: str, extra: str = "") -> list[Requirement]:
     ]
 
 
-def package(requirement: Requirement, status: Literal["warning", "missing"] = "missing", why: str = "") -> Finding:
+def package(requirement: Requirement, status: Status = "missing", why: str = "") -> Finding:
     """Whether one requirement is met; ``status`` is for where it is not."""
     wanted = str(requirement.specifier) or "any version"
     name, mend = requirement.name, f'{PIP} "{requirement.name}{requirement.specifier}"'
@@ -86,10 +93,13 @@ def package(requirement: Requirement, status: Literal["warning", "missing"] = "m
 
 
 def extras() -> Iterator[Finding]:
-    """The optional extras: none is needed by every run."""
-    for extra, why in EXTRAS.items():
-        found = [package(each, "warning", f"extra {extra}, {why}") for each in declared(extra)]
-        bad = [finding for finding in found if finding.status != "ok"]
+    """The optional extras: none is needed by every run, and the kernels by none on the CPU."""
+    for extra, (status, why) in EXTRAS.items():
+        if extra == "kernels" and not torch.cuda.is_available():
+            continue
+        here = [each for each in declared(extra) if each.marker is None or each.marker.evaluate({"extra": extra})]
+        found = [package(each, status, f"extra {extra}, {why}") for each in here]
+        bad = [finding for finding in found if finding.mend]
         if found and not bad:
             yield Finding("ok", f"extra {extra}", ", ".join(finding.subject for finding in found))
         yield from bad

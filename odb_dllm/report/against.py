@@ -1,12 +1,11 @@
 """``odb-dllm report --against SETTING``: the other settings beside one of them, on the documents that both answered."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from odb_dllm.costs import ForwardCosts
-from odb_dllm.errors import InputError, nearest
-from odb_dllm.presets import get_setting
-from odb_dllm.report.against_costs import AS_RECORDED, Lengths, sample_milliseconds
+from odb_dllm.errors import InputError
+from odb_dllm.report.against_costs import AS_RECORDED, Lengths, remarks, sample_milliseconds
 from odb_dllm.report.assemble import by_model
 from odb_dllm.report.collected import place_of
 from odb_dllm.report.documents import Document
@@ -14,6 +13,7 @@ from odb_dllm.report.mixing import refuse_mixed, taken
 from odb_dllm.report.paired import Difference, difference
 from odb_dllm.report.ratios import base
 from odb_dllm.report.runs import Place, Run
+from odb_dllm.report.selecting import left_out, own, runs_of
 
 ALL = "all tasks"
 Asked = tuple[str, Document]  # a task and one of its documents
@@ -76,43 +76,36 @@ def against(
     """Compare the settings of each model with one of them.
 
     Args:
-        runs: finished ones; those of other papers' protocols are left out.
-        reference: the setting, by its name or as reports call it (``alp theta=0.8``).
+        runs: finished ones; those of other papers' protocols are left out, which is said.
+        reference: the setting, as its runs are called or as ``get_setting`` takes it.
         costs, lengths: what forwards take, and behind which prompt and on which canvas; without costs, no times.
 
     Raises:
         InputError: no run is of the reference, nothing stands beside it, or runs differ in what a table holds equal.
     """
-    own = [run for run in runs if run.protocol is None]
-    name = _name(reference, {run.result.cell.setting for run in own})
-    made = [_model(model, mine, name, costs, lengths) for model, mine in by_model(own).items()]
+    mine = own(runs)
+    names = {run.result.cell.setting for run in runs_of(mine, reference)}
+    made = [_model(model, each, names, costs, lengths) for model, each in by_model(mine).items()]
     if not any(model.lines for model in made):
-        raise InputError(f"No other setting shares a task, a model and documents with {name}.")
-    return made
+        raise InputError(f"No other setting shares a task, a model and documents with {_called(names)}.")
+    return [replace(model, notes=[*left_out(runs), *model.notes]) for model in made]
 
 
-def _name(reference: str, there: set[str]) -> str:
-    """What runs call the reference."""
-    if reference in there:
-        return reference
-    try:
-        name = get_setting(reference).name
-    except InputError:  # runs may be of another package's, or have changes in their names
-        name = reference
-    if name not in there:
-        found = sorted(there, key=lambda each: place_of(("", each)))
-        raise InputError(f"No finished run is of {reference!r}: {nearest(reference, found)}.")
-    return name
+def _called(names: Iterable[str]) -> str:
+    return " or ".join(sorted(names))
 
 
-def _model(name: str, runs: Sequence[Run], reference: str, costs: ForwardCosts | None, lengths: Lengths) -> Model:
+def _model(
+    name: str, runs: Sequence[Run], reference: Collection[str], costs: ForwardCosts | None, lengths: Lengths
+) -> Model:
+    """The lines of one model; ``reference``: what its runs call that."""
     refuse_mixed(runs)
     best, notes = taken(runs, lambda run: (run.result.cell.key, run.place))
     best.sort(key=lambda run: (place_of(run.result.cell.key), str(run.place)))
     groups: dict[tuple[str, Place], list[tuple[str, Figures, Figures]]] = {}  # of each setting, its tasks' figures
     for run in best:
-        cell, other = run.result.cell, base(run, best, (reference,))
-        if other is not None and cell.setting != reference:
+        cell, other = run.result.cell, base(run, best, reference)
+        if other is not None and cell.setting not in reference:
             ours, theirs = (figures(each, costs, lengths) for each in (run, other))
             groups.setdefault((cell.setting, run.place), []).append((cell.task, ours, theirs))
     tasks = list(dict.fromkeys(task for each in groups.values() for task, _, _ in each))
@@ -124,17 +117,17 @@ def _model(name: str, runs: Sequence[Run], reference: str, costs: ForwardCosts |
         if found == task and (line := _line(task, *key, ours, theirs))
     ]
     if not lines:
-        notes.append(f"Nothing here shares a task and documents with {reference}.")
+        notes.append(f"Nothing here shares a task and documents with {_called(reference)}.")
     if len(tasks) > 1:
         lines += filter(None, (_line(ALL, *key, *_pooled(each)) for key, each in groups.items()))
         notes += _lacking(groups, tasks)
-    return Model(name, reference, lines, notes)
+    return Model(name, _called(reference), lines, [*notes, *(remarks(best, lengths) if costs is not None else [])])
 
 
 def figures(run: Run, costs: ForwardCosts | None, lengths: Lengths) -> Figures:
     """What a run made of each document; milliseconds where costs are given."""
     task, rows = run.result.cell.task, run.result.rows
-    times = sample_milliseconds(run, costs, lengths) if costs else {}
+    times = {} if costs is None else sample_milliseconds(run, costs, lengths)
     return Figures(
         {(task, document): right for document, right in run.result.correct.items()},
         {(task, document): row.nfe for document, row in rows.items()},

@@ -25,31 +25,27 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def check(args: argparse.Namespace) -> None:
     """Raise ``InputError`` for flags that go with others."""
-    if args.against and args.compare:
-        raise InputError("Give --against a setting or --compare two folders, not both.")
-    if args.costs and not args.against:
+    if args.costs is not None and args.against is None:
         raise InputError("--costs goes with --against and a setting: times are estimated beside another's.")
     for flag in ("prompt", "canvas"):
         value = getattr(args, flag)
-        if value is not None and not args.costs:
+        if value is not None and args.costs is None:
             raise InputError(f"--{flag} goes with --costs and a file of bench --out, whose times it is for.")
         if value is not None and value < 1:
             raise InputError(f"--{flag} must be a whole number of at least 1, not {value}.")
 
 
 def run(args: argparse.Namespace, find: "Callable[[Sequence[Path]], list[Run]]") -> int:
-    """Print the tables and, with --out, write them; the exit code. ``find`` collects the runs below folders."""
+    """Print the tables and write them; the exit code. ``find`` collects the runs below folders."""
     from odb_dllm.report import against_page, writing
     from odb_dllm.report.against import against
     from odb_dllm.report.against_costs import Lengths
 
-    costs = read_forward_costs(args.costs) if args.costs else None
+    out = Path(args.out or "results/against")
+    costs = None if args.costs is None else read_forward_costs(args.costs)
     lengths = Lengths(args.prompt, args.canvas)
     made = against(find([Path(name) for name in args.folders]), args.against, costs, lengths)
-    if args.out:
-        make_writable(Path(args.out))
+    make_writable(out)
     sections = against_page.sections(made, args.costs, lengths)
     print(writing.to_markdown(TITLE, sections), flush=True)
-    if not args.out:
-        return 0
-    return writing.write(Path(args.out), "against", TITLE, sections, {"against.csv": against_page.to_csv(made)}, [])
+    return writing.write(out, "against", TITLE, sections, {"against.csv": against_page.to_csv(made)}, [])

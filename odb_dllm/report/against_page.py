@@ -19,7 +19,7 @@ ABOUT = (
 
 def sections(made: Sequence[Model], costs: str | None = None, lengths: Lengths = AS_RECORDED) -> list[Section]:
     """A section per model; ``costs``: the file that times are of."""
-    said = [ABOUT, *([_estimated(costs, lengths)] if costs else [])]
+    said = [ABOUT, *([] if costs is None else [_estimated(costs, lengths)])]
     return [
         Section(
             f"{model.name}: against {model.reference}",
@@ -42,7 +42,7 @@ def _estimated(costs: str, lengths: Lengths) -> str:
 def rows(model: Model, costs: str | None) -> list[list[str]]:
     """The table as text, its head first."""
     several = len({line.place for line in model.lines}) > 1
-    heads = [*HEADS, *FORWARDS, *(TIMES if costs else ())]
+    heads = [*HEADS, *FORWARDS, *(() if costs is None else TIMES)]
     return [heads, *(_row(line, several, costs) for line in model.lines)]
 
 
@@ -60,7 +60,7 @@ def _row(line: Line, places: bool, costs: str | None) -> list[str]:
         text(paired.p, ".3g"),
         _both(line.nfe, ".2f"),
         _both(line.refreshes, ".2f"),
-        *((_both(line.milliseconds, ".1f"), ratio) if costs else ()),
+        *(() if costs is None else (_both(line.milliseconds, ".1f"), ratio)),
     ]
 
 

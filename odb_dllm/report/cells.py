@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 
+from odb_dllm.folder_names import folder_name
 from odb_dllm.report.documents import Document, Stratum
 from odb_dllm.statistics import Row, read_rows
 from odb_dllm.traces import Trace, beside, read_traces
@@ -30,7 +30,6 @@ BENCHMARKS = ("gsm8k", "minerva_math", "bbh", "humaneval", "mbpp")
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what reading a damaged cell raises
 Key = tuple[str, str]  # task, setting
 Kept = TypeVar("Kept", Row, Trace)  # what is kept of each sample
-LONGEST = 200  # characters of a setting's folder
 MINI = "_mini"  # ends the names of the embedded model's benchmarks
 CODE = ("humaneval", "mbpp")  # run what the model wrote
 VARIANTS = {"gsm8k_cot": "gsm8k", "humaneval_extract": "humaneval"}  # a benchmark asked or scored in another way
@@ -119,13 +118,6 @@ class CellResult:
     failures: tuple[str, ...] = ()
     second: dict[Document, bool] = field(default_factory=dict)  # by the second metric, where a task has one
     traces: dict[Document, Trace] = field(default_factory=dict)  # each sample's forwards
-
-
-def folder_name(setting: str) -> str:
-    """A setting's name as that of a folder, on Linux and macOS: what one of them refuses is written as %XX."""
-    name = quote(setting, safe="+=,")
-    digest = hashlib.sha256(setting.encode()).hexdigest()[:12]
-    return name if len(name) <= LONGEST else f"{name[:LONGEST]}-{digest}"
 
 
 def benchmark(task: str) -> str:

@@ -18,6 +18,7 @@ from odb_dllm.report.documents import Document, by_task, deal, stratify
 from odb_dllm.report.page import render
 from odb_dllm.report.progress import Progress
 from odb_dllm.report.table import Results
+from odb_dllm.splitting import separated
 from odb_dllm.statistics import Failure, Row
 
 if TYPE_CHECKING:
@@ -109,12 +110,15 @@ def _settings(args: argparse.Namespace, gen_length: int) -> list[str]:
     from odb_dllm.presets import get_setting
 
     words = ALL if args.settings is None else args.settings
-    given = [word.strip() for word in words.split(",") if word.strip()]
-    names = [name for word in given for name in (SETTINGS if word == ALL else [word])]
+    names = [name for word in separated(words) for name in (SETTINGS if word == ALL else [word])]
     if not names:
         raise InputError(f"No setting: name one or several with --settings, such as {', '.join(SETTINGS)}.")
     lengths = {"gen_length": gen_length, "block_length": args.block_length or 32}
-    return list(dict.fromkeys(get_setting(name, **lengths).name for name in names))
+    found = {setting.name: setting for setting in (get_setting(name, **lengths) for name in names)}
+    for name, setting in found.items():
+        if setting.temperature > 0:  # a run goes on from kept answers, which drawn ones cannot be
+            raise InputError(f"{name} draws its tokens, and tables are made of kept answers: use odb-dllm run for it.")
+    return list(found)
 
 
 def _tasks(words: str | None, embedded: bool) -> list[str]:

@@ -6,23 +6,21 @@ answer that was written into a short canvas and ends there in time is not cut, b
 been: that is told beside a run of fixed length alone.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from odb_dllm.errors import InputError
-from odb_dllm.presets import get_setting
 from odb_dllm.report.collected import place_of
 from odb_dllm.report.documents import Document
 from odb_dllm.report.mixing import configuration, refuse_mixed, taken
 from odb_dllm.report.paired import Difference, difference
 from odb_dllm.report.runs import HELD, Run
+from odb_dllm.report.selecting import differing, left_out, own, runs_of
 from odb_dllm.statistics import Row
 from odb_dllm.traces import Trace
 
 # In which a run of fixed length may differ: what length prediction reads, and what makes the same decoding faster.
 FREE = {*HELD, "length", "theta", "eos_guard", "grow", "speculation", "costs", "early_exit"}
-LENGTHS = ("gen_length", "block_length")
 ALL = "all tasks"
 
 
@@ -119,15 +117,13 @@ def refreshed(trace: Trace) -> int:
     return sum(each.fed + each.cached - trace.prompt_tokens for each in trace.passes if each.kind == "refresh")
 
 
-def compare(
-    runs: Sequence[Run], a: str, b: str, where: Iterable[object] = ()
-) -> tuple[list[Comparison], list[str], dict[str, tuple[Run, Run]]]:
+def compare(runs: Sequence[Run], a: str, b: str) -> tuple[list[Comparison], list[str], dict[str, tuple[Run, Run]]]:
     """Compare two settings task by task, and last over all tasks where there are several.
 
     Args:
-        runs: what was found; those of other settings are passed over, but for one of fixed length per task.
-        a, b: settings, as ``get_setting`` takes them or as tables call them (``alp theta=0.8``).
-        where: the folders that the runs are from, for what is said.
+        runs: what was found; those of other papers' protocols are left out, and those of other settings passed over,
+            but for one of fixed length per task.
+        a, b: settings, as their runs are called or as ``get_setting`` takes them.
 
     Returns:
         The comparisons; a sentence on each run that stands in none; and the two runs of each task.
@@ -136,51 +132,31 @@ def compare(
         InputError: a setting is unknown, has no run or predicts no length; no task has both, or the same documents; or
             runs differ in what a table holds equal.
     """
-    found = [_runs_of(runs, word, where) for word in (a, b)]
+    mine = own(runs)
+    found = [_predicting(mine, word) for word in (a, b)]
     if {*map(id, found[0])} & {*map(id, found[1])}:
         raise InputError(f"--lengths compares two settings, but {a} and {b} are one.")
     refuse_mixed([*found[0], *found[1]])
-    chosen, said = zip(*(taken(mine, lambda run: run.result.cell.task) for mine in found), strict=True)
-    sides = [{run.result.cell.task: run for run in mine} for mine in chosen]
+    chosen, said = zip(*(taken(each, lambda run: run.result.cell.task) for each in found), strict=True)
+    sides = [{run.result.cell.task: run for run in each} for each in chosen]
     tasks = sorted(sides[0].keys() & sides[1].keys(), key=lambda task: place_of((task, "")))
     if not tasks:
         raise InputError(f"No task has results of both {a} and {b}: {' and '.join(map(_tasks, sides))}.")
-    remarks = [sentence for of in said for sentence in of]
-    for word, mine in zip((a, b), sides, strict=True):
-        if only := sorted(mine.keys() - set(tasks)):
+    remarks = [*left_out(runs), *(sentence for of in said for sentence in of)]
+    for word, side in zip((a, b), sides, strict=True):
+        if only := sorted(side.keys() - set(tasks)):
             remarks.append(f"Only under {word}: {', '.join(only)}.")
     pairs = {task: (sides[0][task], sides[1][task]) for task in tasks}
-    made = [_compared(task, (a, b), pair, _fixed(pair[0], runs)) for task, pair in pairs.items()]
+    made = [_compared(task, (a, b), pair, _fixed(pair[0], mine)) for task, pair in pairs.items()]
     return [*made, *([_pooled(made)] if len(made) > 1 else [])], remarks, pairs
 
 
-def _runs_of(runs: Sequence[Run], word: str, where: Iterable[object]) -> list[Run]:
-    """The runs of a setting, whatever they call it."""
-    found = [run for run in runs if run.result.cell.setting == word or _means(word, run)]
-    if not found:
-        get_setting(word)  # says what is wrong with the word, where that is why
-        held = ", ".join(sorted({run.result.cell.setting for run in runs}))
-        below = f" at or below {', '.join(map(str, where))}" if where else ""
-        raise InputError(f"There are no results of {word}{below}, but of {held or 'no setting'}.")
+def _predicting(runs: Sequence[Run], word: str) -> list[Run]:
+    """The runs of a setting that predicts lengths."""
+    found = runs_of(runs, word)
     if any(run.setting.get("length") == "fixed" for run in found):
         raise InputError(f"{word} predicts no length: --lengths compares settings with length=adaptive or length=mass.")
     return found
-
-
-def _means(word: str, run: Run) -> bool:
-    """Whether the word, in the lengths of the run, is the run's setting."""
-    lengths = {name: getattr(run.result.cell, name) for name in LENGTHS if f"+{name}=" not in word}
-    try:
-        wanted = asdict(get_setting(word, **lengths))
-    except InputError:
-        return False
-    plain = json.loads(json.dumps(wanted, default=lambda rule: rule.__name__))
-    return bool(run.setting) and _differing(run.setting, plain) <= {*HELD}
-
-
-def _differing(setting: Mapping[str, object], other: Mapping[str, object]) -> set[str]:
-    """The fields that both have and that differ."""
-    return {name for name, value in setting.items() if name in other and other[name] != value}
 
 
 def _tasks(side: Mapping[str, Run]) -> str:
@@ -228,18 +204,18 @@ def _sample(run: Run, document: Document) -> Sample:
 def _fixed(a: Run, runs: Sequence[Run]) -> Run | None:
     """Of the runs that differ from A in their fixed length, and at most in ``FREE``, the one that does least."""
 
-    def differing(run: Run) -> set[str]:
-        return _differing(run.setting, a.setting)
+    def apart(run: Run) -> set[str]:
+        return differing(run.setting, a.setting)
 
     found = [
         run
         for run in runs
         if run.result.cell.task == a.result.cell.task
         and run.setting.get("length") == "fixed"
-        and differing(run) <= FREE
+        and apart(run) <= FREE
         and dict(configuration(run)) == dict(configuration(a))
     ]
-    best = min(found, key=lambda run: (len(differing(run)), -len(run.result.correct)), default=None)
+    best = min(found, key=lambda run: (len(apart(run)), -len(run.result.correct)), default=None)
     if best is not None:
         refuse_mixed([a, best])
     return best

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from odb_dllm.errors import InputError
 from odb_dllm.folders import make_writable
 
 if TYPE_CHECKING:
@@ -24,13 +23,6 @@ def add_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check(args: argparse.Namespace) -> None:
-    """Raise ``InputError`` for flags that go with others."""
-    for flag in ("compare", "against"):
-        if args.lengths and getattr(args, flag):
-            raise InputError(f"Give --lengths two settings or --{flag}, not both.")
-
-
 def run(args: argparse.Namespace, find: "Callable[[Sequence[Path]], list[Run]]") -> int:
     """Print the table; write it, the cut answers, the samples and the figure; the exit code.
 
@@ -40,8 +32,8 @@ def run(args: argparse.Namespace, find: "Callable[[Sequence[Path]], list[Run]]")
     from odb_dllm.report.lengths import compare
 
     out = Path(args.out or "results/lengths")
-    a, b = args.lengths
-    made, remarks, runs = compare(find([Path(name) for name in args.folders]), a, b, args.folders)
+    a, b = map(str.strip, args.lengths)
+    made, remarks, runs = compare(find([Path(name) for name in args.folders]), a, b)
     make_writable(out)
     title = f"Length prediction: {a} and {b}"
     sections = lengths_page.sections(made, runs, remarks)
@@ -56,6 +48,6 @@ def _figure(made: "Sequence[Comparison]", out: Path) -> "list[Drawn]":
     from odb_dllm.report.figures import rules
 
     if not figures.available():
-        print("No figure is drawn, which takes matplotlib: pip install 'odb_dllm[plot]'.", file=sys.stderr)
+        print("No figure is drawn, which takes matplotlib: pip install matplotlib.", file=sys.stderr)
         return []
     return [figures.render(rules.plot(made), out / "figures")]

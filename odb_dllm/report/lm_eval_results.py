@@ -10,7 +10,17 @@ from odb_dllm.benchmarks import family_of
 from odb_dllm.counting import Shape
 from odb_dllm.gen_kwargs import LENGTHS
 from odb_dllm.report import cells
-from odb_dllm.report.cells import SCORES, Cell, CellResult, benchmark, by_document, correct, read_rows_of, score_of
+from odb_dllm.report.cells import (
+    SCORES,
+    Cell,
+    CellResult,
+    Score,
+    benchmark,
+    by_document,
+    correct,
+    read_rows_of,
+    score_of,
+)
 from odb_dllm.report.runs import Run, described
 from odb_dllm.traces import beside, read_traces
 
@@ -34,12 +44,14 @@ def read(path: Path) -> list[Run]:
         raise LeftOut("it has no log of its samples, which --log_samples writes")
     if not statistics.is_file():
         raise LeftOut(f"there is no {statistics.name} beside it")
-    parts = parted(results)
-    if not parts:
-        raise LeftOut(f"the tables know no score of {', '.join(logs)}")
-    return [
-        _run(path, task, results, {leaf: logs[leaf] for leaf in leaves}, statistics) for task, leaves in parts.items()
-    ]
+    found = []
+    for task, leaves in parted(results).items():
+        samples = [sample for leaf in leaves for sample in _samples(leaf, logs[leaf])]
+        if score := _score(task, results, samples):
+            found.append(_run(path, task, results, {leaf: logs[leaf] for leaf in leaves}, statistics, samples, score))
+    if not found:
+        raise LeftOut(f"no metric of {', '.join(logs)} says of each sample whether it is right")
+    return found
 
 
 def more(about: Mapping[str, Any]) -> str:
@@ -51,13 +63,30 @@ def more(about: Mapping[str, Any]) -> str:
 
 
 def parted(results: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The leaf tasks of each benchmark that a results file holds; those of none are left out."""
+    """The leaf tasks of each benchmark that a results file holds; those of none are each for themselves."""
     groups: Mapping[str, Sequence[str]] = results.get("group_subtasks") or {}
     known = [name for name in (*groups, *results["configs"]) if benchmark(name) in SCORES]
     found = {
         name: [leaf for leaf in dict.fromkeys(_leaves(name, groups)) if leaf in results["configs"]] for name in known
     }
-    return {name: leaves for name, leaves in found.items() if leaves}
+    taken = {leaf for leaves in found.values() for leaf in leaves}
+    others = {leaf: [leaf] for leaf in results["configs"] if leaf not in taken}
+    return {name: leaves for name, leaves in found.items() if leaves} | others
+
+
+def _score(task: str, results: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> Score | None:
+    """What makes an answer right; of a task unknown here, the first metric of its first filter that is 0 or 1 for each.
+
+    None where there is no such metric.
+    """
+    if benchmark(task) in SCORES:
+        return score_of(task)
+    higher = (results.get("higher_is_better") or {}).get(task) or {}
+    first = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
+    for metric in samples[0].get("metrics", ()) if samples else ():
+        if higher.get(metric, True) and all(sample.get(metric) in (0, 1) for sample in first):
+            return Score(metric, samples[0]["filter"])
+    return None
 
 
 def _leaves(name: str, groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -67,11 +96,18 @@ def _leaves(name: str, groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
         yield from _leaves(inner, groups)
 
 
-def _run(path: Path, task: str, results: Mapping[str, Any], logs: Mapping[str, Path], statistics: Path) -> Run:
+def _run(
+    path: Path,
+    task: str,
+    results: Mapping[str, Any],
+    logs: Mapping[str, Path],
+    statistics: Path,
+    samples: Sequence[Mapping[str, Any]],
+    score: Score,
+) -> Run:
     about = results["config"]["odb_dllm"]
     given = results["config"].get("model_args") or {}
     setting = _setting(about["setting"], given, results["configs"][next(iter(logs))].get("generation_kwargs") or {})
-    samples = [sample for leaf, log in logs.items() for sample in _samples(leaf, log)]
     documents: dict[str, list[int]] = {
         leaf: sorted({s["doc_id"] for s in samples if s["task"] == leaf}) for leaf in logs
     }
@@ -94,7 +130,7 @@ def _run(path: Path, task: str, results: Mapping[str, Any], logs: Mapping[str, P
     second = cells.SECOND.get(benchmark(task))
     result = CellResult(
         cell,
-        correct=correct(samples, score_of(task)),
+        correct=correct(samples, score),
         math_verify=correct(samples, cells.MATH_VERIFY),
         rows=by_document(cell, read_rows_of(statistics), samples),
         failures=tuple(

@@ -13,6 +13,7 @@ from odb_dllm.protocols import ODB_DLLM, Protocol, ProtocolTask, get_protocol, i
 from odb_dllm.report import command, layout, running
 from odb_dllm.report.cells import CODE, Key, benchmark
 from odb_dllm.report.command import Asked, Plan
+from odb_dllm.splitting import separated
 
 if TYPE_CHECKING:
     from odb_dllm.models.loading import DiffusionModel
@@ -64,9 +65,8 @@ def narrowed(protocol: Protocol, args: argparse.Namespace) -> Protocol:
         found = _chosen("task", tasks.split(args.tasks), [((t.name, t.task), t) for t in protocol.tasks], protocol)
         chosen = replace(chosen, tasks=found)
     if args.settings is not None:
-        words = [word.strip() for word in args.settings.split(",") if word.strip()]
         named = [((c.label, c.setting), c) for c in protocol.columns if c.setting]
-        chosen = replace(chosen, columns=_chosen("setting", words, named, protocol))
+        chosen = replace(chosen, columns=_chosen("setting", separated(args.settings), named, protocol))
     if args.gen_length is not None:
         chosen = replace(chosen, lengths=(args.gen_length,))
     if args.chat_template is not None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from odb_dllm.counting import Shape, Work, pass_work
 from odb_dllm.errors import InputError
+from odb_dllm.expressions import switched, switches, written
 from odb_dllm.presets import all_settings, get_setting
 from odb_dllm.report.cells import CellResult
 from odb_dllm.report.documents import Document
@@ -113,9 +114,14 @@ class Run:
 
 
 def described(setting: Mapping[str, Any]) -> str:
-    """A setting's name, and the fields in which it differs from what that name means."""
-    name = str(setting.get("name", "custom"))
-    return " ".join([name, *(f"{field}={value}" for field, value in changes(setting).items())])
+    """A setting as an expression: what its name means, then the fields in which it differs from that."""
+    if (meant := _meant(setting)) is None:
+        return str(setting.get("name", "custom"))
+    preset, named = meant.name.partition("+")[0], switches(meant.name)
+    values = {**named, **changes(setting)}
+    usual = written(preset, {name: value for name, value in values.items() if name != "rule" or name in named})
+    renamed = {**setting, "name": usual}  # the rule mostly follows from the other fields
+    return usual if _meant(renamed) and not changes(renamed) else written(preset, values)
 
 
 def changes(setting: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,7 +135,7 @@ def changes(setting: Mapping[str, Any]) -> dict[str, Any]:
 def _meant(setting: Mapping[str, Any]) -> Setting | None:
     """The preset of a setting's name, or what an expression makes of one in the lengths that were run."""
     name = str(setting.get("name"))
-    lengths = (each for each in ("gen_length", "block_length") if each in setting and f"+{each}=" not in name)
+    lengths = {"gen_length", "block_length"} & setting.keys() - {*switched(name)}
     try:
         return all_settings().get(name) or get_setting(name, **{each: setting[each] for each in lengths})
     except InputError:

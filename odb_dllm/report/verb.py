@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from odb_dllm.report.runs import Run
 
 TITLE = "odb-dllm report"
+OTHERS = {"compare": "--compare two folders", "against": "--against a setting", "lengths": "--lengths two settings"}
 FIRST = 5  # changed samples that the terminal shows
 
 
@@ -28,13 +29,18 @@ def add_verb(subparsers: Any) -> argparse.ArgumentParser:
         description=(
             "Collect results of reproduce, sweep, and run --log_samples, also from other machines, into tables beside "
             "the published figures, a ladder and figures: report.md, report.html, CSV, PNG and PDF. With --compare, "
-            "say what changed between two results, sample by sample: compare.md, compare.html, CSV."
+            "say what changed between two results, sample by sample; with --against, set every other setting beside "
+            "one of them; with --lengths, set two rules of length prediction beside each other: Markdown, HTML, CSV."
         ),
     )
     add = parser.add_argument
     add("folders", nargs="*", metavar="DIR", help="Folders with results, at any depth")
     add("--compare", nargs=2, metavar=("A", "B"), help="Two cells' folders, or folders with the same cells")
-    add("--out", metavar="<folder>", help="Where it goes (default: results/report, results/compare, results/lengths)")
+    add(
+        "--out",
+        metavar="<folder>",
+        help="Where it goes (default: results/report, results/compare, results/against or results/lengths)",
+    )
     add("--bench", metavar="<file.json>", help="What bench --out wrote: its machine is the roofline's roof")
     against_command.add_flags(parser)
     lengths_command.add_flag(parser)
@@ -43,23 +49,37 @@ def add_verb(subparsers: Any) -> argparse.ArgumentParser:
 
 def report(args: argparse.Namespace) -> int:
     """Run the verb; the exit code. Raises ``InputError`` before anything is written."""
+    _check(args)
+    if args.compare is not None:
+        return _compare(args)
+    if args.against is not None:
+        return against_command.run(args, _found)
+    if args.lengths is not None:
+        return lengths_command.run(args, _found)
+    folders, out = [Path(name) for name in args.folders], Path(args.out or "results/report")
+    return write_report(folders, out, _machine(args.bench), partial(print, flush=True))
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise ``InputError`` for names that are empty, flags that do not go together, and folders that are not there."""
+    for flag in ("folders", *OTHERS, "costs", "bench", "out"):
+        given = getattr(args, flag)
+        if any(not name.strip() for name in ([given] if isinstance(given, str) else given or ())):
+            what = "The name of a folder" if flag == "folders" else f"--{flag}"
+            raise InputError(f"{what} is empty: give a name, or set the variable that was to hold it.")
+    asked = [flag for flag in OTHERS if getattr(args, flag) is not None]
+    if len(asked) > 1:
+        raise InputError(f"Give {' or '.join(OTHERS[flag] for flag in asked)}, not together.")
+    if args.bench is not None and asked:
+        raise InputError(f"--bench goes with the report's figures, and --{asked[0]} draws no roofline.")
     against_command.check(args)
-    lengths_command.check(args)
-    if args.folders and args.compare:
+    if args.folders and args.compare is not None:
         raise InputError("Give folders to report on or two to --compare, not both.")
-    if not args.folders and not args.compare:
+    if not args.folders and args.compare is None:
         raise InputError("Name the folders to report on, or two to --compare, such as: odb-dllm report results.")
     for name in args.compare or args.folders:
         if not Path(name).is_dir():
             raise InputError(f"There is no folder {name}.")
-    if args.compare:
-        return _compare(args)
-    if args.against:
-        return against_command.run(args, _found)
-    if args.lengths:
-        return lengths_command.run(args, _found)
-    folders, out = [Path(name) for name in args.folders], Path(args.out or "results/report")
-    return write_report(folders, out, _machine(args.bench), partial(print, flush=True))
 
 
 def write_report(
@@ -104,7 +124,7 @@ def _figures(runs: Sequence["Run"], out: Path, machine: Mapping[str, Any] | None
     from odb_dllm.report import figures
 
     if not figures.available():
-        print("No figures are drawn, which takes matplotlib: pip install 'odb_dllm[plot]'.", file=sys.stderr)
+        print("No figures are drawn, which takes matplotlib: pip install matplotlib.", file=sys.stderr)
         return []
     return figures.draw(runs, out / "figures", machine)
 

@@ -21,18 +21,13 @@ def to_markdown(title: str, sections: Sequence[Section], figures: Sequence["Draw
         parts += [f"## {section.title}", *section.paragraphs]
         for table in section.tables:
             parts += [f"**{table.caption}**"] if table.caption else []
-            parts.append(markdown([[escaped(cell) for cell in row] for row in table.rows]))
+            parts.append(markdown(table.rows))
     if figures:
         parts.append("## Figures")
     for figure in figures:
         link = Path(os.path.relpath(figure.png, out)).as_posix()
         parts += [f"### {figure.title}", f"![{figure.title}]({link})", figure.caption]
     return "\n\n".join(parts) + "\n"
-
-
-def escaped(cell: str) -> str:
-    """A cell whose text is not taken for Markdown's or HTML's."""
-    return cell.replace("|", "\\|").replace("<", "\\<")
 
 
 def write(

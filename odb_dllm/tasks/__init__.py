@@ -97,7 +97,7 @@ def _check_packages(task: str, path: Path) -> None:
         cause = f" ({error.__cause__})" if str(error.__cause__ or "") else ""
         raise InputError(
             f"Task {task!r} needs sympy, math_verify and antlr4-python3-runtime 4.11, and not all are installed"
-            f"{cause}: pip install 'odb_dllm[math]'"
+            f"{cause}: pip install sympy math_verify antlr4-python3-runtime==4.11"
         ) from error
     except Exception:
         # Whatever else is wrong with it, lm-eval meets again when it loads the task, and it is reported there.

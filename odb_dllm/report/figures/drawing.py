@@ -79,7 +79,7 @@ def render(plot: Plot, out: Path) -> Drawn:
     Raises ``InputError`` without matplotlib, and where a file cannot be written.
     """
     if not available():
-        raise InputError("Figures need matplotlib: pip install 'odb_dllm[plot]'.")
+        raise InputError("Figures need matplotlib: pip install matplotlib.")
     from matplotlib import rc_context
 
     png, pdf = (Path(out) / f"{plot.name}.{suffix}" for suffix in ("png", "pdf"))
