@@ -25,8 +25,9 @@ def changes(preset: str, expression: str, beside: Mapping[str, Any]) -> dict[str
 
 
 def written(preset: str, values: Mapping[str, Any]) -> str:
-    """The expression of a preset and fields, in their order; each value has one spelling, which reads back as it."""
-    return "".join([preset, *(f"+{name}={spelled(name, value)}" for name, value in values.items())])
+    """The one expression of a preset and fields: in a setting's order, and spelled so that they read back."""
+    ordered = sorted(values.items(), key=lambda each: SETTING_FIELDS.index(each[0]))
+    return "".join([preset, *(f"+{name}={spelled(name, value)}" for name, value in ordered)])
 
 
 def spelled(name: str, value: Any) -> str:

@@ -114,6 +114,12 @@ def test_wheels_make_a_working_environment(project: Path, tmp_path: Path) -> Non
     assert not (project / "build").exists()
 
 
+reads_toml = pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="before Python 3.11, the extras of the installed package are asked"
+)
+
+
+@reads_toml
 def test_unknown_extras_are_refused_before_pip(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with (project / "pyproject.toml").open("a") as file:
         file.write("[project.optional-dependencies]\nmath = []\nplot = []\n")
@@ -128,6 +134,7 @@ def test_unknown_extras_are_refused_before_pip(project: Path, capfd: pytest.Capt
     assert install(Path("b"), "--check").returncode == 0
 
 
+@reads_toml
 def test_a_package_without_extras_says_so(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["bundle", "make", "b", "--source", str(project), "--extras", "math"]) == 2
     assert capfd.readouterr().err == "error: Unknown extra 'math': the package has none.\n"

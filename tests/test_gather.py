@@ -172,6 +172,15 @@ def test_the_canvas_that_a_task_asked_for(tmp_path: Path) -> None:
     assert results_changed(tmp_path, change).result.cell.gen_length == 96  # six blocks of 16
 
 
+def test_an_expression_keeps_its_length_whatever_a_task_asks_for(tmp_path: Path) -> None:
+    def change(results: dict[str, Any]) -> None:
+        given = results["config"]["model_args"]
+        given["setting"] += f"+gen_length={given.pop('gen_length')}"
+        results["configs"]["gsm8k_mini"]["generation_kwargs"]["max_gen_toks"] = 16
+
+    assert results_changed(tmp_path, change).result.cell.gen_length == gather([small_runs()])[0].result.cell.gen_length
+
+
 def test_subtasks_are_of_the_benchmark_whose_group_they_are_in() -> None:
     groups = {
         "everything": ["minerva_math", "bbh", "gsm8k"],

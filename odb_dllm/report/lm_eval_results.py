@@ -8,6 +8,7 @@ from typing import Any
 
 from odb_dllm.benchmarks import family_of
 from odb_dllm.counting import Shape
+from odb_dllm.expressions import switched
 from odb_dllm.gen_kwargs import LENGTHS
 from odb_dllm.report import cells
 from odb_dllm.report.cells import (
@@ -167,6 +168,8 @@ def _samples(leaf: str, log: Path) -> Iterator[dict[str, Any]]:
 def _setting(setting: Mapping[str, Any], given: Any, generation: Mapping[str, Any]) -> dict[str, Any]:
     """The setting with what the task's generation arguments made of it: see ``gen_kwargs``."""
     found = dict(setting)
+    if isinstance(given, Mapping):
+        given = {*given, *switched(str(given.get("setting")))}
     asked = next((generation[name] for name in LENGTHS if generation.get(name) is not None), None)
     if asked is not None and "gen_length" not in given:
         found["gen_length"] = -(-int(asked) // setting["block_length"]) * setting["block_length"]
