@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from odb_dllm.tiny.problems import MINIATURES, Problem, problems
 from odb_dllm.tiny.problems.bbh_tracking import OBJECTS
-from odb_dllm.tiny.training.drills import drill
+from odb_dllm.tiny.training.drills import LOOK_UPS, drill
 from odb_dllm.tiny.training.lessons import Lessons, lessons
 from odb_dllm.tiny.training.tokenizer import BOS, END_HEADER, END_OF_TURN, EOS, MASK, START_HEADER
 
@@ -70,7 +70,8 @@ BUCKETS = (
     Bucket(576, 0.20, (0.1, 0.7, 0.2), 260),
     Bucket(1120, 0.02, (0.4, 0.3, 0.3), 0),
 )
-SHORT = (Bucket(20, 0.60, (), 0), Bucket(40, 0.25, (), 0), Bucket(80, 0.15, (), 0))  # of drills alone
+SHORT = (Bucket(40, 0.65, (), 0), Bucket(80, 0.35, (), 0))  # of look-ups alone
+SHORTEST = 12  # tokens of a look-up
 SHORT_SHARE = 0.3  # of the rows shorter than that are kept
 
 
@@ -146,11 +147,16 @@ class Batches(Dataset):
         rng = random.Random(f"{self.seed} {step}")
         # A step holds the same number of tokens whatever its bucket, so rows' shares become steps' by their length.
         now = lessons(step / self.count)
-        buckets = SHORT if rng.random() < now.short else BUCKETS
+        short = rng.random() < now.short
+        buckets = SHORT if short else BUCKETS
         bucket = rng.choices(buckets, [b.share * b.length for b in buckets])[0]
         count = max(1, self.tokens // bucket.length)
-        drills = count if buckets is SHORT else round(count * now.drills)
-        rows = _drills(self.encoder, rng, bucket, drills) + _rows(self.encoder, rng, bucket, count - drills, now)
+        if short:
+            rows = _look_ups(self.encoder, rng, bucket, count)
+        else:
+            drills = round(count * now.drills)
+            rows = _drills(self.encoder, rng, bucket, drills)
+            rows += _rows(self.encoder, rng, bucket, count - drills, now)
         return self._batch(rows, bucket.length, np.random.default_rng([self.seed, step]))
 
     def _batch(self, rows: list[Row], length: int, rng: np.random.Generator) -> Batch:
@@ -207,20 +213,26 @@ def _weights(rows: list[Row], length: int, rng: np.random.Generator) -> tuple[np
 
 
 def _drills(encoder: Encoder, rng: random.Random, bucket: Bucket, count: int) -> list[Row]:
-    """Rows of drills, whose results are masked, and sometimes all behind one of them."""
-    rows = []
-    for _ in range(count):
-        text, spans = drill(rng, bucket.length)
-        encoding = encoder.tokenizer.encode(text, add_special_tokens=False)
-        inside = {place for span in spans for place in range(*span)}
-        # A word's token begins with the space before it.
-        results = [i for i, (_, end) in enumerate(encoding.offsets[: bucket.length]) if end - 1 in inside]
-        end = None
-        if results and rng.random() < CUT_SHARE:
-            end = rng.choice(results) + 1
-            results = [i for i in results if i < end]
-        rows.append(Row(encoding.ids[: bucket.length], results=results, end=end))
-    return rows
+    """Rows of drills on all subjects."""
+    return [_drill(encoder, rng, bucket.length, *drill(rng, bucket.length)) for _ in range(count)]
+
+
+def _look_ups(encoder: Encoder, rng: random.Random, bucket: Bucket, count: int) -> list[Row]:
+    """Rows of look-ups of any length that fits: the short ones are learnt first, and the long ones from them."""
+    lengths = [rng.randint(SHORTEST, bucket.length) for _ in range(count)]
+    return [_drill(encoder, rng, bucket.length, *drill(rng, length, LOOK_UPS)) for length in lengths]
+
+
+def _drill(encoder: Encoder, rng: random.Random, length: int, text: str, spans: list[tuple[int, int]]) -> Row:
+    """A row with the results of a drill masked, and sometimes with all behind one of them masked."""
+    encoding = encoder.tokenizer.encode(text, add_special_tokens=False)
+    inside = {place for span in spans for place in range(*span)}
+    # A word's token begins with the space before it.
+    results = [i for i, (_, end) in enumerate(encoding.offsets[:length]) if end - 1 in inside]
+    if not results or rng.random() >= CUT_SHARE:
+        return Row(encoding.ids[:length], results=results)
+    end = rng.choice(results) + 1
+    return Row(encoding.ids[:length], results=[i for i in results if i < end], end=end)
 
 
 def _rows(encoder: Encoder, rng: random.Random, bucket: Bucket, count: int, now: Lessons) -> list[Row]:

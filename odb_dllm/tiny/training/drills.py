@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from odb_dllm.tiny.training.drills_equations import equations
 from odb_dllm.tiny.training.drills_kinds import kinds
 from odb_dllm.tiny.training.drills_recall import recall
+from odb_dllm.tiny.training.drills_repeats import repeats
 from odb_dllm.tiny.training.marks import unmarked
 
 
@@ -19,10 +20,13 @@ class Subject:
     characters: float
 
 
-SUBJECTS = (Subject(equations, 0.4, 1.4), Subject(recall, 0.4, 4.3), Subject(kinds, 0.2, 3.2))
+LOOK_UPS = (Subject(repeats, 0.2, 4.6), Subject(recall, 0.3, 4.3))
+SUBJECTS = (*LOOK_UPS, Subject(equations, 0.35, 1.4), Subject(kinds, 0.15, 3.2))
 
 
-def drill(rng: random.Random, tokens: int) -> tuple[str, list[tuple[int, int]]]:
-    """A text of about so many tokens on one subject, and the spans of the results in it."""
-    subject = rng.choices(SUBJECTS, [each.share for each in SUBJECTS])[0]
+def drill(
+    rng: random.Random, tokens: int, subjects: tuple[Subject, ...] = SUBJECTS
+) -> tuple[str, list[tuple[int, int]]]:
+    """A text of about so many tokens on one of the subjects, and the spans of the results in it."""
+    subject = rng.choices(subjects, [each.share for each in subjects])[0]
     return unmarked(subject.write(rng, round(tokens * subject.characters)))
