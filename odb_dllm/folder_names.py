@@ -1,4 +1,4 @@
-"""Names of settings and tasks as those of folders.
+"""Names of settings, tasks and models as those of folders.
 
 The eval scripts run this file by itself, ``python -I odb_dllm/folder_names.py <task> <setting>``, and importing the
 package would take seconds: it imports nothing of it.
@@ -24,6 +24,11 @@ def folder_name(name: str) -> str:
     if len(made) <= LONGEST and values == values.lower():
         return made
     return f"{made[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+def plain_name(model: str) -> str:
+    """A model's name as that of a folder."""
+    return model.strip("/").replace("/", "__")
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def test_buckets_on_a_gpu(count: int, tokens: int, cached: int, targets: int, sh
 def test_a_bucket_holds_what_it_is_for() -> None:
     rng = np.random.default_rng(0)
     for _ in range(300):
-        count, tokens, cached = (int(rng.integers(1, most)) for most in (40, 257, 5000))
+        count, tokens, cached = (int(rng.integers(1, most)) for most in (40, 385, 5000))
         targets = int(rng.integers(0, 2 * tokens))
         for grid in (*GRIDS.values(), Grid(1, 0, 1)):
             shape = grid.shape(asked(count, tokens, cached, targets))
@@ -123,6 +123,16 @@ def test_the_coarse_buckets_of_a_gpu_change_nothing(model: DiffusionModel, monke
     expected = generate(model, [1, 2, 3], **SHORT)
     monkeypatch.setattr(engine_of(model), "_grid", GRIDS["cuda"])
     assert generate(model, [1, 2, 3], **SHORT).tokens == expected.tokens
+
+
+def test_a_partial_refresh_with_its_question_fits_a_bucket(model: DiffusionModel) -> None:
+    """96 tokens of the prompt and a canvas of 256: by itself, each launch of so small a forward would be waited for."""
+    prompt, setting = [1 + i % 40 for i in range(120)], {"setting": "odb-turbo", "length": "fixed", "gen_length": 256}
+    expected = generate(replace(model, engine="plain"), prompt, **setting)
+    made = generate(model, prompt, **setting)
+    assert made.tokens == expected.tokens
+    assert 96 + 256 in made.forward_lengths
+    assert max(shape.width for _, shape, _ in engine_of(model)._buckets._kept) == 96 + 256
 
 
 def test_buckets_are_few_and_the_oldest_goes(model: DiffusionModel) -> None:

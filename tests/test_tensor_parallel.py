@@ -179,8 +179,21 @@ def test_closing_ends_the_followers(tmp_path: Path) -> None:
         generate(model, [1, 2, 3], gen_length=32)
 
 
-def test_a_model_that_is_forgotten_ends_its_followers(tmp_path: Path) -> None:
+def test_closing_gives_up_graphs(tmp_path: Path) -> None:
+    """NCCL waits with leaving for the last graph that holds a sum of it."""
     model = load_model(small_checkpoint(1).write(tmp_path), **SHARED)
+    model.engine = "fast"
+    generate(model, [1, 2, 3], gen_length=32)
+    buckets = model.group.local.fast_engine._buckets
+    assert len(buckets) > 0
+    model.close()
+    assert len(buckets) == 0
+
+
+@pytest.mark.parametrize("engine", ["plain", "fast"])
+def test_a_model_that_is_forgotten_ends_its_followers(engine: str, tmp_path: Path) -> None:
+    model = load_model(small_checkpoint(1).write(tmp_path), **SHARED)
+    model.engine = engine
     generate(model, [1, 2, 3], gen_length=32)
     (pid,) = followers(model)
     del model

@@ -13,7 +13,7 @@ from odb_dllm.fast.graphs import Graphs
 from odb_dllm.fast.network import FastNetwork, Fed
 from odb_dllm.kernels import RANGES, View, attend
 
-WIDEST = 256  # tokens of one sequence: longer forwards are bound by arithmetic, and exact sizes are better
+WIDEST = 384  # tokens of one sequence: longer forwards are bound by arithmetic, and exact sizes are better
 MOST = 1024  # tokens of a batch: beyond, launches cost little beside the arithmetic and nothing is captured
 CACHED = 512  # slots: attention shares out the keys of this many, or of any more, in the same way
 ALIGNED = 32  # numbers: parts of the packed buffer begin at multiples of 128 bytes

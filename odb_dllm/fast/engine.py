@@ -53,6 +53,7 @@ class FastEngine(Engine):
     def release(self) -> None:
         """Give up all pools and graphs; the next requests make their own."""
         self._buckets.drop()
+        self._graphs.reset()
         self._pools.forget()
 
     def answer(self, requests: Sequence[Asked]) -> list[Prediction]:

@@ -42,6 +42,12 @@ class Graphs:
         finally:
             self.seconds += time.perf_counter() - started
 
+    def reset(self) -> None:
+        """Give up all graphs, whoever still holds one: none can be replayed any more."""
+        for graph in list(self._alive):
+            graph.reset()
+        self._alive.clear()
+
     def _prepared(self, function: Callable[[], object], side: torch.cuda.Stream) -> Callable[[], object] | None:
         side.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from odb_dllm.folder_names import plain_name
 from odb_dllm.models.loading import EMBEDDED
 from odb_dllm.report import collected, ladder, papers, table
-from odb_dllm.report.command import plain_name
 from odb_dllm.report.html import Section, Table
 from odb_dllm.report.mixing import other_versions, refuse_mixed, taken
 from odb_dllm.report.published import ODB_DLLM, published

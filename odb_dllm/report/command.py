@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from odb_dllm import tasks
 from odb_dllm.benchmarks import family_of
 from odb_dllm.errors import InputError, nearest
+from odb_dllm.folder_names import plain_name
 from odb_dllm.report import cells, estimate, running, table
 from odb_dllm.report.cells import BENCHMARKS, CODE, MINI, SETTINGS, Cell, CellResult, Key, benchmark
 from odb_dllm.report.documents import Document, by_task, deal, stratify
@@ -99,11 +100,6 @@ def check_counts(args: argparse.Namespace) -> None:
     for flag in ("limit", "vanilla_timing_subset"):
         if (value := getattr(args, flag)) is not None and value < 1:
             raise InputError(f"--{flag.replace('_', '-')} must be a whole number of at least 1, not {value}.")
-
-
-def plain_name(model: str) -> str:
-    """A model's name as that of a folder."""
-    return model.strip("/").replace("/", "__")
 
 
 def _settings(args: argparse.Namespace, gen_length: int) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from odb_dllm import tasks
 from odb_dllm.errors import InputError, nearest
+from odb_dllm.folder_names import plain_name
 from odb_dllm.protocols import ODB_DLLM, Protocol, ProtocolTask, get_protocol, is_published, prompt_hash
 from odb_dllm.report import command, layout, running
 from odb_dllm.report.cells import CODE, Key, benchmark
@@ -102,7 +103,7 @@ def _plan(args: argparse.Namespace, protocol: Protocol, local: tasks.LocalData) 
     given = [replace(first, gen_length=each.gen_length) for each in asked_at]
     leaves = command.load(names, local, {each.task: each.shots for each in part.tasks})
     changed = [sentence for each in part.tasks if (sentence := check_task(each, leaves[each.task], protocol))]
-    default = Path("results") / "tables" / protocol.name / command.plain_name(args.model)
+    default = Path("results") / "tables" / protocol.name / plain_name(args.model)
     out = Path(args.out) if args.out else default
     plans = tuple(
         command.make_plan(args, each, arguments, leaves, out / str(each.gen_length), None)

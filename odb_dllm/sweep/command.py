@@ -7,6 +7,7 @@ from pathlib import Path
 
 from odb_dllm import tasks
 from odb_dllm.errors import InputError
+from odb_dllm.folder_names import plain_name
 from odb_dllm.folders import make_writable
 from odb_dllm.report import command
 from odb_dllm.report.command import Plan
@@ -65,7 +66,7 @@ def make_plans(args: argparse.Namespace, slots: Sequence[Slot], out: Path) -> li
     with tasks.local_data(args.data_dir) as local:
         for model in names:
             one = argparse.Namespace(**{**vars(args), "model": model, "device": slots[0].device})
-            plan, left_out = command.plan_table(one, local, out / command.plain_name(model), name)
+            plan, left_out = command.plan_table(one, local, out / plain_name(model), name)
             plans.append(plan)
             if left_out and left_out not in said:
                 print(left_out, file=sys.stderr)

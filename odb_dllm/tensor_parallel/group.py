@@ -95,8 +95,6 @@ class Group:
         peers: rank 0's place.
     """
 
-    local: "DiffusionModel"  # rank 0's share of the model, as if it were alone
-
     def __init__(self, name: str, peers: Peers) -> None:
         self.name, self.peers = name, peers
         self.followers: list[Follower] = []
@@ -104,7 +102,13 @@ class Group:
         self._numbers = count(1)
         self._kept: dict[int, object] = {}
         self._dropped: list[int] = []
-        self._end = weakref.finalize(self, _end, os.getpid(), self.followers, peers)
+        self._local: list[DiffusionModel] = []
+        self._end = weakref.finalize(self, _end, os.getpid(), self.followers, peers, self._local)
+
+    @property
+    def local(self) -> "DiffusionModel":
+        """Rank 0's share of the model, as if it were alone."""
+        return self._local[0]
 
     @classmethod
     def start(cls, model: "DiffusionModel", ranks: int, load: Load) -> "Group":
@@ -131,7 +135,7 @@ class Group:
             group.close()
             raise
         group.peers.awaited = False
-        group.local = replace(model)
+        group._local.append(replace(model))
         return group
 
     def _launch(self, rank: int, model: "DiffusionModel", load: Load) -> None:
@@ -258,9 +262,12 @@ def _watch(process: "subprocess.Popen[bytes]", died: threading.Event, peers: Pee
     peers.leave()
 
 
-def _end(owner: int, followers: list[Follower], peers: Peers) -> None:
+def _end(owner: int, followers: list[Follower], peers: Peers, local: "list[DiffusionModel]") -> None:
     if os.getpid() != owner:  # a fork of rank 0 ends
         return
+    for model in local:
+        if model.fast_engine is not None:
+            model.fast_engine.release()  # NCCL is not left before the last graph is gone that holds a sum of it
     for follower in followers:
         follower.connection.close()
         follower.process.kill()  # it holds nothing that anyone will miss
