@@ -10,7 +10,7 @@ from odb_dllm.models.llada import LLaDA
 NEIGHBOURS = (1, -1)  # tokens back, of the first heads of the first block
 _CONSTANT = 4.0  # of the embeddings' deviation: their first entry, which those heads read
 _SHARPNESS = 6.0  # of the logit of the neighbour
-_PLANES = 4  # the fastest planes of the rotation, which tell neighbours apart
+_PLANES = 4  # at most: the fastest planes of the rotation, which tell neighbours apart
 _LOUDER = 4.0  # those heads write than others
 
 
@@ -39,14 +39,15 @@ def _see_neighbours(model: LLaDA, std: float) -> None:
     # What RMSNorm makes of that entry, and so how large queries and keys have to be.
     entry = _CONSTANT / math.sqrt((config.d_model - 1 + _CONSTANT**2) / config.d_model)
     size = math.sqrt(_SHARPNESS * math.sqrt(head)) / entry
-    frequency = config.rope_theta ** (-torch.arange(_PLANES) / half)
+    planes = min(_PLANES, half)
+    frequency = config.rope_theta ** (-torch.arange(planes) / half)
     zero = torch.zeros(head, config.d_model)
-    for i, offset in enumerate(NEIGHBOURS):
+    for i, offset in enumerate(NEIGHBOURS[: config.n_heads]):
         rows = slice(i * head, (i + 1) * head)
         query, key = zero.clone(), zero.clone()
-        query[:_PLANES, 0] = size
-        key[:_PLANES, 0] = size * torch.cos(offset * frequency)
-        key[half : half + _PLANES, 0] = size * torch.sin(offset * frequency)
+        query[:planes, 0] = size
+        key[:planes, 0] = size * torch.cos(offset * frequency)
+        key[half : half + planes, 0] = size * torch.sin(offset * frequency)
         block.q_proj.weight[rows], block.k_proj.weight[rows] = query, key
         block.v_proj.weight[rows, 0] = 0.0
         block.attn_out.weight[:, rows] *= _LOUDER

@@ -24,15 +24,15 @@ class Lessons:
 
 
 CURRICULUM = (
-    Lessons(0.00, short=1.0, drills=1.00, points=0.00, variety=0.0),
-    Lessons(0.055, short=1.0, drills=1.00, points=0.00, variety=0.0),
-    Lessons(0.060, short=0.3, drills=1.00, points=0.00, variety=0.0),
-    Lessons(0.090, short=0.15, drills=1.00, points=0.00, variety=0.0),
-    Lessons(0.100, short=0.05, drills=0.20, points=0.50, variety=0.0),
-    Lessons(0.30, short=0.0, drills=0.12, points=0.45, variety=0.0),
-    Lessons(0.50, short=0.0, drills=0.08, points=0.40, variety=0.0),
-    Lessons(0.75, short=0.0, drills=0.05, points=0.35, variety=0.25),
-    Lessons(1.00, short=0.0, drills=0.00, points=0.20, variety=0.25),
+    Lessons(0.00, short=1.00, drills=1.00, points=0.00, variety=0.0),
+    Lessons(0.03, short=1.00, drills=1.00, points=0.00, variety=0.0),
+    Lessons(0.04, short=0.30, drills=1.00, points=0.00, variety=0.0),
+    Lessons(0.07, short=0.15, drills=1.00, points=0.00, variety=0.0),
+    Lessons(0.08, short=0.05, drills=0.20, points=0.50, variety=0.0),
+    Lessons(0.30, short=0.00, drills=0.12, points=0.45, variety=0.0),
+    Lessons(0.50, short=0.00, drills=0.08, points=0.40, variety=0.0),
+    Lessons(0.75, short=0.00, drills=0.05, points=0.35, variety=0.25),
+    Lessons(1.00, short=0.00, drills=0.00, points=0.20, variety=0.25),
 )
 
 
