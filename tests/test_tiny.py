@@ -54,6 +54,14 @@ def test_tokenizer_size_and_digits(tok):
     assert tok.convert_ids_to_tokens(tok("2026")["input_ids"]) == ["2", "0", "2", "6"]
 
 
+def test_a_trained_tokenizer_keeps_its_size_and_whole_words():
+    trained = tokenizer.train(iter(["[BEGIN]\ndef f(x):\n    return x + 10\n[DONE]\n"] * 20), entries=300)
+    assert trained.get_vocab_size() <= 300
+    encoded = trained.encode("x\n[DONE]\n[DO", add_special_tokens=False)
+    assert "[DONE" in encoded.tokens
+    assert trained.decode(encoded.ids) == "x\n[DONE]\n[DO"
+
+
 def test_special_tokens(tok):
     config = json.loads((MODEL / "config.json").read_text())
     assert tok.bos_token == "<|startoftext|>"
