@@ -27,6 +27,7 @@ at work side by side, the longest wall time is the run's.
 
 import json
 import logging
+import math
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -380,10 +381,18 @@ def read_rows(path: str | Path) -> list[Row]:
 def _rows(lines: Iterable[str]) -> Iterable[Row]:
     known = {f.name for f in fields(Row)}
     required = {f.name for f in fields(Row) if f.default is MISSING}
+    numbers = {f.name for f in fields(Row) if f.type in (int, float)}
     for line in lines:
         try:
             values = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if isinstance(values, dict) and required <= values.keys():
+        if not isinstance(values, dict) or not required <= values.keys():
+            continue
+        if all(_is_number(values[name]) for name in numbers & values.keys()):
             yield Row(**{name: value for name, value in values.items() if name in known})
+
+
+def _is_number(value: object) -> bool:
+    """Whether a count or a time can be one: seconds may be a little below zero by the clock, but not -1 forwards."""
+    return math.isfinite(value) if isinstance(value, float) else isinstance(value, int) and value >= 0

@@ -95,6 +95,8 @@ def test_what_cannot_be_read_is_left_out_in_one_sentence(tmp_path: Path) -> None
     (unfinished / "starts.txt").write_text("2026-01-01\n")
     lost = write_cell(tmp_path / "f", "11")
     (lost / "manifest.json").write_text('{"config": ')
+    odd = write_cell(tmp_path / "h", "11")
+    (odd / "manifest.json").write_text("[]")
     few = write_cell(tmp_path / "g", "111")
     (few / "samples.jsonl").write_text((few / "samples.jsonl").read_text().splitlines()[0])
     broken = write_cell(tmp_path / "c", "11")
@@ -108,11 +110,12 @@ def test_what_cannot_be_read_is_left_out_in_one_sentence(tmp_path: Path) -> None
     (tmp_path / "results_x.json").write_text('{"config": {"model": "hf"}}')
     runs, left_out = collect([tmp_path])
     assert [run.folder for run in runs] == [whole]
-    assert len(left_out) == 7
+    assert len(left_out) == 8
     for folder, why in (
         (unfinished, "it is not finished."),
         (broken, "it cannot be read (JSONDecodeError"),
         (lost, "it cannot be read (JSONDecodeError"),
+        (odd, "its manifest.json is no JSON object."),
         (few, "it holds 1 of its 3 samples."),
         (tmp_path / "d", "it has no log of its samples, which --log_samples writes."),
         (tmp_path / "e", f"there is no {rows.name} beside it."),
@@ -266,10 +269,15 @@ def test_without_matplotlib_there_is_a_sentence(
         (["here", "--compare", "a", "b"], "Give folders to report on or two to --compare, not both."),
         (["nowhere"], "There is no folder nowhere."),
         (["."], "No finished results at or below ."),
-        ([".", "--bench", "nothing.json"], "--bench nothing.json is not what odb-dllm bench --out writes"),
+        ([".", "--bench", "nothing.json"], "--bench nothing.json cannot be read: No such file or directory."),
+        (
+            [".", "--bench", "empty.json"],
+            "--bench empty.json is not what odb-dllm bench --out writes: it has",
+        ),
     ],
 )
 def test_refused_in_one_sentence(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty.json").write_text('{"machine": {}}', encoding="utf-8")
     assert main(["report", *words]) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert error[-1].startswith("error: ")

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,6 +119,16 @@ def test_what_is_no_row_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     line = json.dumps(asdict(row())).encode()
     path.write_bytes(b"\n".join([line, line[:50], b"3", b"[]", b"null", b"{}", b"\xff\x80", line]))
+    assert len(read_rows(path)) == 2
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"nfe": "x"}, {"nfe": -1}, {"nfe": None}, {"seconds": float("nan")}, {"tokens": [3]}]
+)
+def test_what_no_count_or_time_can_be_makes_no_row(wrong: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    good = asdict(row())
+    path.write_text("\n".join(map(json.dumps, [good, good | wrong, good])), encoding="utf-8")
     assert len(read_rows(path)) == 2
 
 

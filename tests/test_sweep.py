@@ -22,6 +22,7 @@ from odb_dllm.cli import main
 from odb_dllm.models.loading import EMBEDDED
 from odb_dllm.report.cells import read_manifest
 from odb_dllm.report.recovery import LOCK, only_one
+from odb_dllm.sweep.command import finish
 from odb_dllm.sweep.jobs import FAILED
 
 WORDS = ["sweep", "--models", "tiny", "--tasks", "gsm8k_mini", "--gen_length", "64", "--limit", "2"]
@@ -181,6 +182,8 @@ def test_models_and_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str], m
         (["--limit", "0"], "--limit must be a whole number of at least 1"),
         (["--shard", "3/2"], "--shard must be i/N with i from 1 to N"),
         (["--gen_length", "100"], "must be a multiple of block_length 32"),
+        (["--gen_length", "0"], "--gen-length must be a whole number of at least 1, not 0."),
+        (["--block_length", "0"], "--block-length must be a whole number of at least 1, not 0."),
     ],
 )
 def test_refused_in_one_sentence(more: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,3 +207,11 @@ def test_answers_whose_rows_were_lost_are_asked_again(tmp_path: Path) -> None:
     assert main([*words, *WORDS[5:]]) == 0
     assert (texts(tmp_path), figures(tmp_path)) == (before, right)
     assert len(statistics.read_bytes().splitlines()) == 3  # one kept, two made anew
+
+
+def test_tables_that_cannot_be_written_do_not_hide_what_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / LOCK).mkdir()
+    assert finish(tmp_path, []) == 1
+    assert capsys.readouterr().err == f"error: Tables were not written to {tmp_path}: Is a directory.\n"

@@ -154,7 +154,7 @@ def read_cell(folder: Path) -> CellResult | None:
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # none, or no JSON
+    except (OSError, ValueError):  # none, or no JSON
         return None
     return manifest if isinstance(manifest, dict) else None
 

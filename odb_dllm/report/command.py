@@ -97,7 +97,7 @@ def plan_table(
 
 def check_counts(args: argparse.Namespace) -> None:
     """Raise ``InputError`` for counts that are none."""
-    for flag in ("limit", "vanilla_timing_subset"):
+    for flag in ("limit", "vanilla_timing_subset", "gen_length", "block_length"):
         if (value := getattr(args, flag)) is not None and value < 1:
             raise InputError(f"--{flag.replace('_', '-')} must be a whole number of at least 1, not {value}.")
 

@@ -73,6 +73,8 @@ def _lacking(run: Run) -> str:
 def read_run(folder: Path) -> Run | None:
     """The cell in a folder with a manifest, None where that is something else's; raises ``LeftOut``."""
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    if not isinstance(manifest, dict) and (folder / SAMPLES).is_file():
+        raise LeftOut(f"its {MANIFEST} is no JSON object")
     if not isinstance(manifest, dict) or "config" not in manifest:  # something else's
         return None
     result, protocol = read_cell(folder), _protocol(folder)

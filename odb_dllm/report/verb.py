@@ -134,9 +134,13 @@ def _machine(path: str | None) -> Mapping[str, Any] | None:
         return None
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))["machine"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"--bench {path} is not what odb-dllm bench --out writes: it has no machine.") from error
-    return dict(found)
+    except OSError as error:
+        raise InputError(f"--bench {path} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError):
+        found = None
+    if not found or not isinstance(found, dict):
+        raise InputError(f"--bench {path} is not what odb-dllm bench --out writes: it has no machine.")
+    return found
 
 
 def _compare(args: argparse.Namespace) -> int:

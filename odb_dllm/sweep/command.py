@@ -98,9 +98,13 @@ def _announced(jobs: Sequence[Job], slots: Sequence[Slot], retry: bool) -> str:
 
 def finish(out: Path, plans: Sequence[Plan]) -> int:
     """What a sweep ends in, also one that was interrupted: each model's table, and the report on all; the exit code."""
-    with only_one(out, LOCKED):  # of several shards the last one to end reads what all others wrote
-        written = max(command.report_on(plan, {}) for plan in plans)
-        return max(written, _report(out))
+    try:
+        with only_one(out, LOCKED):  # of several shards the last one to end reads what all others wrote
+            written = max(command.report_on(plan, {}) for plan in plans)
+            return max(written, _report(out))
+    except OSError as error:  # a full disk, say: what failed is still to be told
+        print(f"error: Tables were not written to {out}: {error.strerror or error}.", file=sys.stderr)
+        return 1
 
 
 def _report(out: Path) -> int:
