@@ -16,8 +16,8 @@ from odb_dllm.chat import layout
 from odb_dllm.stream import Conversation, settle
 
 CTRL_C = "\x03"
-QUESTION = "Tom has 3 apples and buys 4 more. How many apples does Tom have?"
-ANSWER = "Here, there are 3+4=<<3+4=7>>7 apples.\n#### 7"  # the embedded model's, in any dtype
+QUESTION = "Sam has 12 coins and finds 5 more. How many coins does Sam have?"
+ANSWER = "Here, there are 12+5=<<12+5=17>>17 coins.\n#### 17"  # the embedded model's, in any dtype
 
 
 def asked(model: DiffusionModel, setting: str, **overrides: object) -> tuple:

@@ -15,7 +15,7 @@ from odb_dllm.demo import render, running
 from odb_dllm.demo.recording import Bar, Recording
 from odb_dllm.stream import Conversation, Message, Piece, Snapshot, pieces
 
-QUESTION = "Tom has 3 apples and buys 4 more. How many apples does Tom have?"
+QUESTION = "Sam has 12 coins and finds 5 more. How many coins does Sam have?"
 EVIL = '<img src=x onerror="alert(1)">&\'{{7*7}}${7*7}`@children\\'
 DOTTED = EVIL.replace(" ", "·")  # as cells show it
 

@@ -67,7 +67,7 @@ def test_a_question_is_answered_and_the_cells_fill(page: browser.Page) -> None:
     assert page.count("#lane0 .od-canvas s") > some
     assert page.count("#lane0 .od-canvas u:not(.od-end)") == 0
     assert page.count("#lane0 svg rect") == 64
-    assert "#### 7" in page.text("#talk")
+    assert "#### 17" in page.text("#talk")
     assert "64\nNFE" in page.text("#lane0 .od-figures")
     # The slider, by its number: back to the fifth forward.
     page.number("#slider0", 5)

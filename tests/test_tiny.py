@@ -1,7 +1,6 @@
 """The embedded model: tokenizer, shipped tasks, weights and training script."""
 
 import json
-import math
 import random
 import re
 import subprocess
@@ -17,8 +16,7 @@ from tokenizers import Tokenizer
 from odb_dllm import DiffusionModel
 from odb_dllm.tiny import problems
 from odb_dllm.tiny.training import tokenizer, train
-from odb_dllm.tiny.training.batches import BUCKETS, Batches, Encoder, _drills, _point, _rows, _weights
-from odb_dllm.tiny.training.drills import LARGEST, drill, equation
+from odb_dllm.tiny.training.batches import BUCKETS, SHORT, Batches, Encoder, _point, _rows, _weights
 from odb_dllm.tiny.training.lessons import CURRICULUM, Lessons, lessons
 from odb_dllm.tiny.training.measure import are_right, measure
 from odb_dllm.tiny.training.muon import orthogonalise
@@ -54,6 +52,14 @@ def test_tokenizer_size_and_digits(tok):
     assert len(tok) <= 4096
     assert not [t for t in tok.get_vocab() if re.search(r"\d", t) and len(t) > 1]
     assert tok.convert_ids_to_tokens(tok("2026")["input_ids"]) == ["2", "0", "2", "6"]
+
+
+def test_a_trained_tokenizer_keeps_its_size_and_whole_words():
+    trained = tokenizer.train(iter(["[BEGIN]\ndef f(x):\n    return x + 10\n[DONE]\n"] * 20), entries=300)
+    assert trained.get_vocab_size() <= 300
+    encoded = trained.encode("x\n[DONE]\n[DO", add_special_tokens=False)
+    assert "[DONE" in encoded.tokens
+    assert trained.decode(encoded.ids) == "x\n[DONE]\n[DO"
 
 
 def test_special_tokens(tok):
@@ -160,41 +166,14 @@ def test_prompts_and_answers_are_encoded_apart():
         assert encoder.tokenizer.decode(ask + answer) == text + problem.prompt + problem.answer
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_equations_of_drills_hold(seed):
-    rng = random.Random(seed)
-    for _ in range(500):
-        operator, a, b, c = equation(rng)
-        assert min(a, b, c) >= 0
-        assert max(a, b, c) <= LARGEST
-        if operator in ("prime", "common"):
-            assert a % c == b % c == 0
-            assert not any(a % d == b % d == 0 for d in range(2, c or 2))
-            assert c > 1 or (operator == "common" and math.gcd(a, b) == 1)
-        else:
-            apply = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "//": int.__floordiv__, "lcm": math.lcm}
-            assert c == apply[operator](a, b) if operator != "/" else c * b == a
-
-
-def test_drills_are_right_and_their_results_known():
-    encoder = Encoder(Tokenizer.from_file(str(MODEL / "tokenizer.json")))
-    text, spans = drill(random.Random(0), 8000)
-    shown = re.findall(r"(-?\d+)x? ?(\+|-|\*|/|\\cdot|\\times) ?(\d+)x? ?= ?(?:<<.*?=)?(-?\d+)", text)
-    assert len(shown) > 150
-    for a, sign, b, c in shown:
-        a, b, c = int(a), int(b), int(c)
-        assert {"+": a + b, "-": a - b, "/": a / b if b else None}.get(sign, a * b) == c
-    assert {text[slice(*span)].isdigit() for span in spans} == {True}
-    (row,) = _drills(encoder, random.Random(0), BUCKETS[0], 1)
-    assert row.results
-    assert encoder.tokenizer.decode([row.ids[i] for i in row.results]).replace(" ", "").isdigit()
-
-
 def test_batches_depend_on_seed_and_number_alone():
     made = [Batches(MODEL / "tokenizer.json", 3, 100, 2000, first) for first in (10, 12)]
     assert torch.equal(made[0][3].tokens, made[1][1].tokens)
     assert not torch.equal(made[0][3].target, made[0][4].target)
     batch = made[0][0]
+    assert batch.tokens.shape[1] in {bucket.length for bucket in BUCKETS}
+    first = Batches(MODEL / "tokenizer.json", 3, 100, 2000)[0]
+    assert first.tokens.shape in {(2000 // bucket.length, bucket.length) for bucket in SHORT}
     flat = batch.tokens.flatten()
     trained = batch.where[batch.weight > 0]
     assert (flat[trained] == 2).all()  # the mask token
@@ -240,7 +219,8 @@ def test_importing_the_package_leaves_training_out():
 def test_masks_from_a_point_on():
     """Some rows are masked from a token of the answer to their end, and trained on right there."""
     encoder = Encoder(Tokenizer.from_file(str(MODEL / "tokenizer.json")))
-    rows = _rows(encoder, random.Random(0), BUCKETS[0], 200, Lessons(0.5, drills=0.0, points=0.5, variety=1.0))
+    now = Lessons(0.5, short=0.0, drills=0.0, points=0.5, variety=1.0)
+    rows = _rows(encoder, random.Random(0), BUCKETS[0], 200, now)
     chosen = [row for row in rows if row.point is not None]
     assert 70 < len(chosen) < 130
     masked, weights = _weights(rows, BUCKETS[0].length, np.random.default_rng(0))
@@ -260,6 +240,8 @@ def test_masks_from_a_point_on():
         (r"$x=3-5=-2$, so $\boxed{-2}$", {"3", "-2"}),
         (r"$1+2=\boxed{3}$", {"3"}),
         ("Now, Y = not X = not True = False.", {"False"}),
+        ("Then, Ruby gray and Leo saga swap, so Ruby saga and Leo gray: Leo gray, Ruby saga.", {"gray", "saga"}),
+        ("two beds: furniture, so 0 + 2 = 2; a hen: animals, none.", {"furniture", "so", "2", "animals", "none"}),
     ],
 )
 def test_points_are_often_results(answer, results):
@@ -275,8 +257,11 @@ def test_points_are_often_results(answer, results):
 
 
 def test_lessons():
-    """Equations come first, wording varies last; in between the shares change evenly."""
+    """Drills come first, in short rows before long ones; wording varies last; in between the shares change evenly."""
     assert lessons(0.0) == CURRICULUM[0]
+    assert lessons(0.0).short == 1.0
+    assert [each.short for each in CURRICULUM] == sorted((each.short for each in CURRICULUM), reverse=True)
+    assert next(each.at for each in CURRICULUM if each.drills < 1) <= 0.08
     assert [each.at for each in CURRICULUM] == sorted(each.at for each in CURRICULUM)
     assert lessons(0.0).drills == 1.0
     assert lessons(1.0) == CURRICULUM[-1]

@@ -22,7 +22,7 @@ from odb_dllm.stream import answer_text, blank, pieces
 
 logger = logging.getLogger(__name__)
 EXAMPLES = (
-    "Tom has 3 apples and buys 4 more. How many apples does Tom have?",
+    "Sam has 12 coins and finds 5 more. How many coins does Sam have?",
     "Anna has 24 marbles. She gives 7 of them to Ben and loses 5. How many marbles does Anna have left?",
     "Mia buys 4 boxes with 6 pens in each and gives away 9 pens. How many pens does Mia have left?",
 )

@@ -109,7 +109,7 @@ def compare(
         shape: ``tiny`` or ``8b``.
         dtype: None is bfloat16 on CUDA and float32 on the CPU.
         sizes: ``steps`` and ``refreshes``, as ``measure`` takes them.
-        engine: plain, fast, or auto: which is fast for one process on CUDA, and plain for several.
+        engine: plain, fast, or auto, which is fast on CUDA.
 
     Returns:
         The figures, as JSON takes them.

@@ -12,13 +12,10 @@ from odb_dllm.tensor_parallel.group import Group
 
 
 def engine_of(model: DiffusionModel) -> Engine:
-    """The engine for a model, the one of ``fast.make_engine``; where several ranks share it, all of them take part.
-
-    Shared, ``auto`` is the plain engine: sums between GPUs within CUDA graphs did not finish where they were tried.
-    """
+    """The engine for a model, the one of ``fast.make_engine``; where several ranks share it, all of them take part."""
     if model.group is None:
         return make_engine(model)
-    model.group.local.engine = "plain" if model.engine == "auto" else model.engine
+    model.group.local.engine = model.engine
     return Leader(make_engine(model.group.local), model.group)
 
 

@@ -1,12 +1,12 @@
-"""Object counting: everything listed is gone through, and added where it is of the kind that is asked for."""
+"""Object counting: everything listed is gone through by its kind, and added where that is the one asked for."""
 
 import random
 
-from odb_dllm.tiny.problems.bbh_words import Worked, listed, upper_first, wordings, words
+from odb_dllm.tiny.problems.bbh_words import Worked, draw, listed, wordings, words
 
 _LARGEST = 40  # no sum is larger
 _WORDS = words("no one two three four five six seven eight nine")
-_ALL = "objects"
+ALL = "objects"
 
 # A thing is its singular, and its plural where that is not just with an s.
 KINDS = {
@@ -26,30 +26,22 @@ _OPENINGS = wordings(
     "You (see|have|find) {things}. How many {kind} is that?",
 )
 _BEGINNING = wordings(
-    "(Let us|We) (count|add up) the {kind} (in order|from the start).",
-    "(Going|Reading) (forwards|from the left), (look for|find) the {kind}.",
-    "(The|All) {kind} from (first to last|left to right).",
-    "(Only|Just) {kind} count, (in order|from the start).",
+    "(Let us|We) (count|add up) {kind} (in order|from the start)",
+    "(Going|Reading) (forwards|from the left), (look for|find) {kind}",
+    "(All|Only) {kind} from (first to last|left to right)",
+    "(Only|Just) {kind} count, (in order|from the start)",
 )
-_FIRST = wordings(
-    "(We start|It starts) with {n} {thing}.",
-    "{Thing} (first|to begin): {n}.",
-    "(First|Initially) {n} {thing}.",
-    "{n} {thing} (at first|to start).",
-)
-_ADDED = wordings(
-    "(Then|Next) {n} {thing}: {a} + {n} = {s}.",
-    "(Adding|Counting) {n} {thing} (gives|makes) {a} + {n} = {s}.",
-    "{Thing} (next|now): {a} + {n} = {s}.",
-    "(With|After) {n} {thing} it is {a} + {n} = {s}.",
-    "{a} + {n} = {s} (with|counting) the {thing}.",
-    "{n} (more|further) {thing}: {a} + {n} = {s}.",
+# A thing is said as in the prompt and behind a space, so that it is the same tokens; then its kind, and what follows.
+_COUNTED = wordings(
+    "(and|also) {thing}: {kind}, (now|then) {a} + {n} = {s}",
+    "(next|then) {thing}: {kind}, giving {a} + {n} = {s}",
+    "(with|for) {thing}: {kind}, (that is|which is) {a} + {n} = {s}",
+    "{thing}: {kind}, so {a} + {n} = {s}",
 )
 _LEFT_OUT = wordings(
-    "(Not|Without) the {thing}.",
-    "(Nothing|None) for the {thing}.",
-    "{Thing} (left out|skipped).",
-    "{Thing}: (none|no).",
+    "(next|then) {thing}: {kind}, left out",
+    "(with|for) {thing}: {kind}, not counted",
+    "{thing}: {kind}, none",
 )
 
 
@@ -62,8 +54,20 @@ def _things(table: str) -> list[tuple[str, str]]:
     return found
 
 
-_THINGS = {kind: _things(words) for kind, words in KINDS.items()}
+THINGS = {kind: _things(words) for kind, words in KINDS.items()}
 _KINDS = list(KINDS)
+KIND_OF = {thing: kind for kind, things in THINGS.items() for thing in things}
+
+
+def short(kind: str) -> str:
+    """A kind in one word, with which solutions say it."""
+    return kind.rpartition(" ")[2]
+
+
+def numbered(thing: tuple[str, str], n: int) -> str:
+    """So many of a thing, as a prompt says it."""
+    one, many = thing
+    return one if n == 1 else f"{_WORDS[n]} {many}"
 
 
 def _drawn(rng: random.Random) -> tuple[str, list[tuple[tuple[str, str], int, bool]]]:
@@ -74,7 +78,7 @@ def _drawn(rng: random.Random) -> tuple[str, list[tuple[tuple[str, str], int, bo
     asked = number if not others else rng.randint(2, number - 1)
     counts = [True] * asked + [False] * (number - asked)
     rng.shuffle(counts)
-    pools = {kind: rng.sample(_THINGS[kind], number) for kind in kinds}
+    pools = {kind: rng.sample(THINGS[kind], number) for kind in kinds}
     items = [
         (
             pools[kinds[0] if counted else rng.choice(others)].pop(),
@@ -84,7 +88,7 @@ def _drawn(rng: random.Random) -> tuple[str, list[tuple[tuple[str, str], int, bo
         for counted in counts
     ]
     if others and rng.random() < 0.15:
-        return _ALL, [(thing, n, True) for thing, n, _ in items]
+        return ALL, [(thing, n, True) for thing, n, _ in items]
     return kinds[0], items
 
 
@@ -93,14 +97,13 @@ def make(rng: random.Random, wording: random.Random) -> Worked:
     kind, items = _drawn(rng)
     while sum(n for _, n, counted in items if counted) > _LARGEST:
         kind, items = _drawn(rng)
-    named = [one if n == 1 else f"{_WORDS[n]} {many}" for (one, many), n, _ in items]
+    named = [numbered(thing, n) for thing, n, _ in items]
     text = rng.choice(_OPENINGS).draw(rng, things=listed(named), kind=kind)
-    steps, total = [wording.choice(_BEGINNING).draw(wording, kind=kind)], 0
-    for (one, many), n, counts in items:
-        thing = one.partition(" ")[2] if n == 1 else many
-        slots = {"n": n, "thing": thing, "Thing": upper_first(thing), "a": total, "s": total + n}
-        said = (_ADDED if total else _FIRST) if counts else _LEFT_OUT
-        steps.append(wording.choice(said).draw(wording, **slots))
+    parts, total = [draw(wording, _BEGINNING, kind=kind)], 0
+    for thing, (listed_thing, n, counts) in zip(named, items, strict=True):
+        said = short(kind if counts else KIND_OF[listed_thing])
+        slots = {"thing": thing, "kind": said, "n": n, "a": total, "s": total + n}
+        parts.append(draw(wording, _COUNTED if counts else _LEFT_OUT, **slots))
         total += n * counts
     shape = " ".join(f"{n}{'+' if counts else '-'}" for _, n, counts in items)
-    return Worked(f"{kind} {shape}", text, steps, str(total))
+    return Worked(f"{kind} {shape}", text, ["; ".join(parts) + "."], str(total))

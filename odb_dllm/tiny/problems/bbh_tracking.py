@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass
 
-from odb_dllm.tiny.problems.bbh_words import NAMES, Wording, Worked, listed, wordings, words
+from odb_dllm.tiny.problems.bbh_words import NAMES, Wording, Worked, draw, listed, wordings, words
 
 _LETTERS = "ABCDE"
 # By people: how often 2, 3, 4 ... swaps occur.
@@ -81,24 +81,40 @@ KINDS = [
     ),
 ]
 
-# What both had is said, then everybody's state: each word follows from the sentence and the state before it.
-_FIRST = wordings(
-    "(First|Initially) {a} ({x}) and {b} ({y}) (swap|trade|switch), (so|now) {state}.",
-    "{a} ({x}) (swaps|trades|switches) with {b} ({y}): {state}.",
-    "(One|A) swap of {a} ({x}) and {b} ({y}) (gives|makes) {state}.",
-    "{a} ({x}) and {b} ({y}) (begin|start): {state}.",
+OBJECTS = sorted({each for kind in KINDS for each in kind.objects})
+
+# Whoever is looked up, with what: the last time that "name object" was said holds. Both stand behind a space, as in the
+# prompt, so that they are the same tokens.
+_START = wordings(
+    "We (begin|start) with {state}.",
+    "(Initially|First of all), {state}.",
+    "(In the|As a) beginning, {state}.",
+    "At the start, {state}.",
 )
-_THEN = wordings(
-    "(Then|Next) {a} ({x}) and {b} ({y}) (swap|trade|switch), (so|now) {state}.",
-    "{a} ({x}) (swaps|trades|switches) with {b} ({y}): {state}.",
-    "(Another|A) swap of {a} ({x}) and {b} ({y}) (gives|makes) {state}.",
-    "{a} ({x}) and {b} ({y}) (follow|continue): {state}.",
+_SWAP = wordings(
+    "{when}, {a} {x} and {b} {y} (trade|switch): {a} {y} and {b} {x}, (which gives|that is) {state}.",
+    "{when}, {a} {x} (trades|switches) with {b} {y}, (so|hence) {a} {y} and {b} {x}: {state}.",
+    "{when}, from {a} {x} and {b} {y} to {a} {y} and {b} {x}, (so|now) {state}.",
+    "{when}, {a} {x} and {b} {y} swap, so {a} {y} and {b} {x}: {state}.",
 )
 _END = wordings(
-    "{p} (ends|finishes) with {o}, (which|that) is {letter}.",
-    "(For|With) {p} (that is|it is) {o}, or {letter}.",
-    "(At the end|Finally), {p}: {o}, (listed|given) as {letter}.",
+    "(So|Now) {p} {o}, (listed|given) as {letter}.",
+    "(So|Thus) the end is {p} {o}, or {letter}.",
+    "(In|At) the end, {p} {o}, that is {letter}.",
 )
+
+
+def said(names: list[str], objects: list[str]) -> str:
+    """Who has what, as solutions say it."""
+    return ", ".join(f"{name} {held}" for name, held in zip(names, objects, strict=True))
+
+
+def swapped(rng: random.Random, when: str, names: list[str], held: list[str], pair: tuple[int, int]) -> str:
+    """The sentence of a swap; exchanges what the two hold."""
+    a, b = pair
+    slots = {"when": when, "a": names[a], "b": names[b], "x": held[a], "y": held[b]}
+    held[a], held[b] = held[b], held[a]
+    return draw(rng, _SWAP, **slots, state=said(names, held))
 
 
 def _swaps(rng: random.Random, people: int) -> list[tuple[int, int]]:
@@ -112,12 +128,16 @@ def _swaps(rng: random.Random, people: int) -> list[tuple[int, int]]:
     return chosen
 
 
+def _when(swaps: list[tuple[int, int]]) -> list[str]:
+    """How the sentence of every swap begins."""
+    return ["First", *["Then"] * (len(swaps) - 2), "Finally"]
+
+
 def _told(rng: random.Random, kind: Kind, names: list[str], objects: list[str], swaps: list[tuple[int, int]]) -> str:
     """Who has what, and the swaps, as the prompt tells them."""
     opening = kind.opening.draw(rng, people=listed(names))
     start = listed([kind.holds.format(p=p, o=o) for p, o in zip(names, objects, strict=True)])
-    when = ["First", *["Then"] * (len(swaps) - 2), "Finally"]
-    events = [f"{w}, {names[a]} and {names[b]} {kind.swap}." for w, (a, b) in zip(when, swaps, strict=True)]
+    events = [f"{w}, {names[a]} and {names[b]} {kind.swap}." for w, (a, b) in zip(_when(swaps), swaps, strict=True)]
     return f"{opening} At the start, {start}. {' '.join(events)}"
 
 
@@ -130,17 +150,13 @@ def make(rng: random.Random, wording: random.Random) -> Worked:
     told = _told(rng, kind, names, objects, swaps)
     order = rng.sample(range(people), people)  # of the options, by who has the object at the start
 
-    holding = list(range(people))
-    steps: list[str] = []
-    for a, b in swaps:
-        slots = {"a": names[a], "b": names[b], "x": objects[holding[a]], "y": objects[holding[b]]}
-        holding[a], holding[b] = holding[b], holding[a]
-        state = ", ".join(f"{name} {objects[held]}" for name, held in zip(names, holding, strict=True))
-        steps.append(wording.choice(_THEN if steps else _FIRST).draw(wording, **slots, state=state))
+    held = list(objects)
+    steps = [draw(wording, _START, state=said(names, held))]
+    steps += [swapped(wording, when, names, held, pair) for when, pair in zip(_when(swaps), swaps, strict=True)]
 
     options = [f"({letter}) {kind.option.format(o=objects[i])}" for letter, i in zip(_LETTERS, order, strict=False)]
-    target = f"({_LETTERS[order.index(holding[asked])]})"
-    steps.append(wording.choice(_END).draw(wording, p=names[asked], o=objects[holding[asked]], letter=target))
+    target = f"({_LETTERS[order.index(objects.index(held[asked]))]})"
+    steps.append(draw(wording, _END, p=names[asked], o=held[asked], letter=target))
     text = "\n".join([f"{told} At the end, {kind.ends.format(p=names[asked])}", "Options:", *options])
     pairs = " ".join(f"{min(pair)}{max(pair)}" for pair in swaps)
     return Worked(f"{kind.name} {people} {pairs} {asked} {order}", text, steps, target)

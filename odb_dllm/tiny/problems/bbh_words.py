@@ -47,6 +47,11 @@ def wordings(*texts: str) -> list[Wording]:
     return [Wording(text) for text in texts]
 
 
+def draw(rng: random.Random, choices: list[Wording], **slots: object) -> str:
+    """One of the sentences, drawn like the choices in it, so that the last one is the plain one."""
+    return choices[int(rng.random() * len(choices))].draw(rng, **slots)
+
+
 def upper_first(text: str) -> str:
     """The text as it begins a sentence."""
     return text[:1].upper() + text[1:]

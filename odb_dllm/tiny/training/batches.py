@@ -5,7 +5,7 @@ takes what the prompt leaves of the row, so that the rows of a batch are equally
 canvases of all lengths occur. Some rows are masked as LLaDA's are, at a rate t ~ U(0, 1) everywhere in the response;
 the others as a response looks while it is decoded: complete up to a block, masked at a rate within it, all masks behind
 it. In some rows everything is masked from a point of the answer on, often the result of an equation, and what stands
-right there is trained on; others are bare equations, masked at their results. How many, `lessons.py` says.
+right there is trained on; others are drills, masked at their results. How many, `lessons.py` says.
 
 Batch number i of a run depends on the seed, i and the run's length alone, whichever worker makes it.
 """
@@ -23,12 +23,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from odb_dllm.tiny.problems import MINIATURES, Problem, problems
-from odb_dllm.tiny.training.drills import drill
+from odb_dllm.tiny.problems.bbh_tracking import OBJECTS
+from odb_dllm.tiny.training.drills import LOOK_UPS, drill
 from odb_dllm.tiny.training.lessons import Lessons, lessons
 from odb_dllm.tiny.training.tokenizer import BOS, END_HEADER, END_OF_TURN, EOS, MASK, START_HEADER
 
 LOWEST_RATE = 0.01  # of masking: below it, 1/t is nothing but noise
-TYPICAL_LENGTH = 64  # the loss is a sum over a row's tokens, in units of this many
+TYPICAL_LENGTH = 64  # the loss is a sum over a row's tokens, in units of this many, or of all where there are fewer
 BLOCK = 32  # positions that are decoded together
 DECODING_SHARE = 0.6  # of the rows are masked as while decoding
 BEHIND_WEIGHT = 0.2  # of positions behind the block: how the answer goes on cannot be known, but how long it is
@@ -38,12 +39,15 @@ RESULT = re.compile(  # what has to be found out in an answer, one group of each
     r"|(?:times |cdot |\}\{)([0-9]+)(?=[$}])"  # a cofactor, a denominator,
     r"|(?:by|out|factor) \$([0-9]+)"  # a factor that is taken out,
     r"|, ([0-9]+)(?=[,$])"  # a member of a list,
-    r"|[A-Z][a-z]+ ([A-Za-z]+)(?=[,.])"  # what somebody has,
-    r"|\(([A-Za-z]+)\)"  # or had, an option
+    rf"|[A-Z][a-z]+ ({'|'.join(OBJECTS)})\b"  # what somebody has,
+    r"|\(([A-Za-z]+)\)"  # an option,
+    r"|: ([a-z]+)(?=,)"  # the kind of a thing,
+    r"|, (so|none)(?=[;.]| [0-9])"  # whether it counts
 )
 RESULT_SHARE = 0.6  # of the points from which answers are masked are results
 POINT_TOKENS = 4  # trained on at any other point; at a result, those of the result
 POINT_WEIGHT = 8.0
+CUT_SHARE = 0.3  # of drills end in masks behind some result, as answers do while they are decoded
 CHAT_SHARE = 0.03
 COPIES = 2  # rows of each problem, masked differently: drawing one takes longer than training on it
 BETWEEN = "\n\n"  # worked examples
@@ -55,7 +59,7 @@ class Bucket:
 
     length: int
     share: float
-    shots: tuple[float, float, float]
+    shots: tuple[float, ...]
     least: int  # tokens of a row; shorter ones are kept only now and then, for canvases that stay mostly empty
 
 
@@ -66,6 +70,8 @@ BUCKETS = (
     Bucket(576, 0.20, (0.1, 0.7, 0.2), 260),
     Bucket(1120, 0.02, (0.4, 0.3, 0.3), 0),
 )
+SHORT = (Bucket(40, 0.65, (), 0), Bucket(80, 0.35, (), 0))  # of look-ups alone
+SHORTEST = 12  # tokens of a look-up
 SHORT_SHARE = 0.3  # of the rows shorter than that are kept
 
 
@@ -98,7 +104,8 @@ class Row:
     ids: list[int]
     response: int = 0
     fill: int = 0
-    results: list[int] | None = None  # of equations, if these alone are masked
+    results: list[int] | None = None  # of a drill, if these alone are masked
+    end: int | None = None  # of a drill, from where on all is masked
     point: tuple[int, int] | None = None  # if all from the first on is masked, and trained on before the second
 
 
@@ -139,11 +146,17 @@ class Batches(Dataset):
         step = self.first + index
         rng = random.Random(f"{self.seed} {step}")
         # A step holds the same number of tokens whatever its bucket, so rows' shares become steps' by their length.
-        bucket = rng.choices(BUCKETS, [b.share * b.length for b in BUCKETS])[0]
-        count = max(1, self.tokens // bucket.length)
         now = lessons(step / self.count)
-        drills = round(count * now.drills)
-        rows = _drills(self.encoder, rng, bucket, drills) + _rows(self.encoder, rng, bucket, count - drills, now)
+        short = rng.random() < now.short
+        buckets = SHORT if short else BUCKETS
+        bucket = rng.choices(buckets, [b.share * b.length for b in buckets])[0]
+        count = max(1, self.tokens // bucket.length)
+        if short:
+            rows = _look_ups(self.encoder, rng, bucket, count)
+        else:
+            drills = round(count * now.drills)
+            rows = _drills(self.encoder, rng, bucket, drills)
+            rows += _rows(self.encoder, rng, bucket, count - drills, now)
         return self._batch(rows, bucket.length, np.random.default_rng([self.seed, step]))
 
     def _batch(self, rows: list[Row], length: int, rng: np.random.Generator) -> Batch:
@@ -158,7 +171,7 @@ class Batches(Dataset):
         where = where[:capacity] if len(where) > capacity else where
         pad = (0, capacity - len(where))
         padded = np.concatenate([where, np.arange(pad[1])])  # weightless, so anywhere; but spread for the GPU's atomics
-        weight = weight.ravel()[where] / (len(rows) * TYPICAL_LENGTH)
+        weight = weight.ravel()[where] / (len(rows) * min(length, TYPICAL_LENGTH))
         return Batch(
             torch.from_numpy(np.where(masked, encoder.mask, clean).astype(np.int32)),
             torch.from_numpy(padded),
@@ -194,19 +207,32 @@ def _weights(rows: list[Row], length: int, rng: np.random.Generator) -> tuple[np
     for mask, row in zip(masked, rows, strict=True):
         if row.point is not None:
             mask[row.point[0] :] = True
+        elif row.end is not None:
+            mask[row.end :] = True
     return masked, weights
 
 
 def _drills(encoder: Encoder, rng: random.Random, bucket: Bucket, count: int) -> list[Row]:
-    """Rows of equations, whose results are masked."""
-    rows = []
-    for _ in range(count):
-        text, spans = drill(rng, 2 * bucket.length)
-        encoding = encoder.tokenizer.encode(text, add_special_tokens=False)
-        starts = {first for span in spans for first in range(*span)}
-        results = [i for i, (first, _) in enumerate(encoding.offsets[: bucket.length]) if first in starts]
-        rows.append(Row(encoding.ids[: bucket.length], results=results))
-    return rows
+    """Rows of drills on all subjects."""
+    return [_drill(encoder, rng, bucket.length, *drill(rng, bucket.length)) for _ in range(count)]
+
+
+def _look_ups(encoder: Encoder, rng: random.Random, bucket: Bucket, count: int) -> list[Row]:
+    """Rows of look-ups of any length that fits: the short ones are learnt first, and the long ones from them."""
+    lengths = [rng.randint(SHORTEST, bucket.length) for _ in range(count)]
+    return [_drill(encoder, rng, bucket.length, *drill(rng, length, LOOK_UPS)) for length in lengths]
+
+
+def _drill(encoder: Encoder, rng: random.Random, length: int, text: str, spans: list[tuple[int, int]]) -> Row:
+    """A row with the results of a drill masked, and sometimes with all behind one of them masked."""
+    encoding = encoder.tokenizer.encode(text, add_special_tokens=False)
+    inside = {place for span in spans for place in range(*span)}
+    # A word's token begins with the space before it.
+    results = [i for i, (_, end) in enumerate(encoding.offsets[:length]) if end - 1 in inside]
+    if not results or rng.random() >= CUT_SHARE:
+        return Row(encoding.ids[:length], results=results)
+    end = rng.choice(results) + 1
+    return Row(encoding.ids[:length], results=[i for i in results if i < end], end=end)
 
 
 def _rows(encoder: Encoder, rng: random.Random, bucket: Bucket, count: int, now: Lessons) -> list[Row]:

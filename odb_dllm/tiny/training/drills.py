@@ -1,73 +1,32 @@
-"""Bare equations in the notations of the benchmarks: a dense lesson in arithmetic for the beginning of the training."""
+"""Drills: dense lessons for the beginning of the training in what answers ask for too seldom to be learnt there."""
 
 import random
-from math import lcm
+from collections.abc import Callable
+from dataclasses import dataclass
 
-LARGEST = 99
-SHAPES = {
-    "+": ("{a}+{b}=<<{a}+{b}={c}>>{c}\n", "{a} + {b} = {c}. ", "${a}+{b}={c}$, ", "${a}x+{b}x={c}x$, "),
-    "-": (
-        "{a}-{b}=<<{a}-{b}={c}>>{c}\n",
-        "{a} - {b} = {c}. ",
-        "${a}-{b}={c}$, ",
-        "${a}x-{b}x={c}x$, ",
-        "$-{b}+{a}={c}$, ",
-        "$-{b}x+{a}x={c}x$, ",
-        "${b}-{a}=-{c}$, ",
-    ),
-    "*": ("{a}*{b}=<<{a}*{b}={c}>>{c}\n", "${a}\\cdot {b}={c}$, ", "${a}\\times {b}={c}$, "),
-    "/": ("{a}/{b}=<<{a}/{b}={c}>>{c}\n", "${a}/{b}={c}$, ", "${a}={b}\\cdot {c}$, ", "${a}={b}\\times {c}$, "),
-    "//": ("${a}$ by ${b}$: ${a}-{c}\\times {b}$, ", "${a}$ by ${b}$: ${a}-{c}\\cdot {b}$, "),
-    "prime": ("${a}$: ${c}$, ",),
-    "lcm": ("${a}$, ${b}$: ${c}$, ",),
-    "common": ("$\\frac{{{a}}}{{{b}}}$, by ${c}$, ",),
-}
-_CHANCES = {"+": 0.22, "-": 0.26, "*": 0.16, "/": 0.11, "//": 0.13, "prime": 0.02, "lcm": 0.04, "common": 0.06}
+from odb_dllm.tiny.training.drills_equations import equations
+from odb_dllm.tiny.training.drills_kinds import kinds
+from odb_dllm.tiny.training.drills_recall import recall
+from odb_dllm.tiny.training.drills_repeats import repeats
+from odb_dllm.tiny.training.marks import unmarked
 
 
-def _smallest_factor(*numbers: int) -> int:
-    """The smallest number above one that divides them all, or one."""
-    return next((d for d in range(2, min(numbers) + 1) if not any(n % d for n in numbers)), 1)
+@dataclass(frozen=True)
+class Subject:
+    """Marked texts of at least so many characters, how often they are drawn, and how long a token of theirs is."""
+
+    write: Callable[[random.Random, int], str]
+    share: float
+    characters: float
 
 
-def equation(rng: random.Random) -> tuple[str, int, int, int]:
-    """(operator, a, b, c), all between 0 and ``LARGEST``, where c is a op b: "//" is rounded down, "prime" the smallest
-    prime factor of a, "common" that of both, "lcm" their least common multiple."""
-    operator = rng.choices(list(_CHANCES), list(_CHANCES.values()))[0]
-    if operator in "+-":
-        c = rng.randint(0, LARGEST)
-        a = rng.randint(0, c)
-        return ("+", a, c - a, c) if operator == "+" else ("-", c, a, c - a)
-    if operator == "//":
-        a = rng.randint(4, LARGEST)
-        b = rng.randint(2, a // 2)
-        return "//", a, b, a // b
-    if operator == "prime":
-        a = rng.randint(2, LARGEST)
-        return "prime", a, a, _smallest_factor(a)
-    if operator == "common":
-        k = rng.choice((1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13))
-        a, b = sorted((k * rng.randint(1, LARGEST // k), k * rng.randint(1, LARGEST // k)))
-        return "common", a, b, _smallest_factor(a, b)
-    if operator == "lcm":
-        a = b = LARGEST
-        while lcm(a, b) > LARGEST or a == b:
-            k = rng.randint(1, 12)
-            a, b = k * rng.randint(1, 9), k * rng.randint(2, 9)
-        return "lcm", a, b, lcm(a, b)
-    a = rng.randint(1, 20)
-    b = rng.randint(1, LARGEST // a)
-    return ("*", a, b, a * b) if operator == "*" else ("/", a * b, a, b)
+LOOK_UPS = (Subject(repeats, 0.2, 4.6), Subject(recall, 0.3, 4.3))
+SUBJECTS = (*LOOK_UPS, Subject(equations, 0.35, 1.4), Subject(kinds, 0.15, 3.2))
 
 
-def drill(rng: random.Random, characters: int) -> tuple[str, list[tuple[int, int]]]:
-    """A text of at least so many characters, and the spans of the results in it."""
-    text, spans = "", []
-    while len(text) < characters:
-        operator, a, b, c = equation(rng)
-        first, *rest = (part.format(a=a, b=b) for part in rng.choice(SHAPES[operator]).split("{c}"))
-        text += first
-        for part in rest:
-            spans.append((len(text), len(text) + len(str(c))))
-            text += str(c) + part
-    return text, spans
+def drill(
+    rng: random.Random, tokens: int, subjects: tuple[Subject, ...] = SUBJECTS
+) -> tuple[str, list[tuple[int, int]]]:
+    """A text of about so many tokens on one of the subjects, and the spans of the results in it."""
+    subject = rng.choices(subjects, [each.share for each in subjects])[0]
+    return unmarked(subject.write(rng, round(tokens * subject.characters)))

@@ -1,9 +1,10 @@
 """What is taught when.
 
 Beside answers whose wording cannot be foretold, arithmetic is hardly learnt at all: it is a few tokens of a row, and
-masks as while decoding seldom hide a result with all its copies and show what it follows from. So a run begins with
-nothing but equations; then answers are plainly worded, and many are masked from a point on and trained on right behind
-it, as if decoded from left to right; some of their wording becomes free only when the problems are understood.
+masks as while decoding seldom hide a result with all its copies and show what it follows from. Nor is it learnt there
+to look up who has what. So a run begins with nothing but drills, in short rows first, where a look-up is learnt much
+sooner; then answers are plainly worded, and many are masked from a point on and trained on right behind it, as if
+decoded from left to right; some of their wording becomes free only when the problems are understood.
 """
 
 from dataclasses import astuple, dataclass
@@ -16,19 +17,22 @@ class Lessons:
     """The lessons at a part of the run."""
 
     at: float  # this part of the run, from 0 to 1
-    drills: float  # of the rows are bare equations
+    short: float  # of the batches are short rows of look-ups
+    drills: float  # of the rows of other batches are drills
     points: float  # of the other rows are masked from a point of the answer on
     variety: float  # of the answers' wording, see `problems.problems`
 
 
 CURRICULUM = (
-    Lessons(0.00, drills=1.00, points=0.00, variety=0.0),
-    Lessons(0.02, drills=1.00, points=0.00, variety=0.0),
-    Lessons(0.03, drills=0.20, points=0.50, variety=0.0),
-    Lessons(0.30, drills=0.12, points=0.45, variety=0.0),
-    Lessons(0.50, drills=0.08, points=0.40, variety=0.0),
-    Lessons(0.75, drills=0.05, points=0.35, variety=0.25),
-    Lessons(1.00, drills=0.00, points=0.20, variety=0.25),
+    Lessons(0.00, short=1.00, drills=1.00, points=0.00, variety=0.0),
+    Lessons(0.03, short=1.00, drills=1.00, points=0.00, variety=0.0),
+    Lessons(0.04, short=0.30, drills=1.00, points=0.00, variety=0.0),
+    Lessons(0.07, short=0.15, drills=1.00, points=0.00, variety=0.0),
+    Lessons(0.08, short=0.05, drills=0.20, points=0.50, variety=0.0),
+    Lessons(0.30, short=0.00, drills=0.12, points=0.45, variety=0.0),
+    Lessons(0.50, short=0.00, drills=0.08, points=0.40, variety=0.0),
+    Lessons(0.75, short=0.00, drills=0.05, points=0.35, variety=0.25),
+    Lessons(1.00, short=0.00, drills=0.00, points=0.20, variety=0.25),
 )
 
 

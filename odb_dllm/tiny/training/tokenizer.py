@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from odb_dllm.tiny.problems import MINIATURES, problems
 
@@ -23,6 +23,7 @@ ENTRIES = 2048
 BOS, EOS, MASK = "<|startoftext|>", "<|endoftext|>", "<|mdm_mask|>"
 START_HEADER, END_HEADER, END_OF_TURN = "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"
 SPECIAL = [BOS, EOS, MASK, START_HEADER, END_HEADER, END_OF_TURN, "[CLS]", "[gMASK]"]
+WHOLE = ["[DONE"]  # what mbpp's answers end with begins with one token, as in LLaDA's tokenizer
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'"
@@ -70,19 +71,23 @@ def problem_texts(count: int) -> Iterator[str]:
 
 
 def train(texts: Iterator[str], entries: int = ENTRIES) -> Tokenizer:
-    """Byte-level BPE with the special tokens first; every byte is in the alphabet, so any text can be encoded."""
+    """Byte-level BPE with the special tokens first, and words that are never cut up last.
+
+    Every byte is in the alphabet, so any text can be encoded.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=entries,
+        vocab_size=entries - len(WHOLE),
         special_tokens=SPECIAL,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_tokens([AddedToken(word, normalized=False, special=False) for word in WHOLE])
     return tokenizer
 
 

@@ -30,6 +30,7 @@ from odb_dllm.models.loading import DiffusionModel, TokenIds, load_tokenizer
 from odb_dllm.tiny.problems import MINIATURES, distinct, problems
 from odb_dllm.tiny.training.batches import Batch, Batches, Encoder, loader
 from odb_dllm.tiny.training.card import write_card
+from odb_dllm.tiny.training.initial import initialise
 from odb_dllm.tiny.training.measure import Score, measure
 from odb_dllm.tiny.training.muon import Muon
 
@@ -45,7 +46,7 @@ class Options:
     """Everything that determines a run."""
 
     out: Path
-    steps: int = 36_000
+    steps: int = 35_000
     leg_minutes: float = math.inf  # stop after so long, to be resumed
     seed: int = 0
     muon_lr: float = 0.004  # of the blocks' matrices
@@ -113,16 +114,6 @@ def published_config(options: Options, encoder: Encoder) -> dict[str, Any]:
         "torch_dtype": "bfloat16",
         "use_cache": False,
     }
-
-
-def initialise(model: LLaDA, std: float, seed: int) -> None:
-    """Normal weights; those that write to the residual stream are scaled down by its depth."""
-    generator = torch.Generator().manual_seed(seed)
-    depth = len(model.parts["blocks"])
-    for name, weight in model.named_parameters():
-        if weight.ndim == 2:
-            writes = "blocks" in name and ("attn_out" in name or "ff_out" in name)
-            nn.init.normal_(weight, std=std / math.sqrt(2 * depth) if writes else std, generator=generator)
 
 
 def make_optimizers(model: LLaDA, options: Options) -> list[torch.optim.Optimizer]:
