@@ -1,6 +1,7 @@
 """What the tests share: small models on disk and in memory."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 # Of processes that tests start: they find this package, and beside it whatever this process finds.
 PATHS = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(PATHS)}
+# A shell's background jobs ignore Ctrl-C, and so would all that they start: tests of interrupts would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
