@@ -6,6 +6,7 @@ from typing import Any
 
 from odb_dllm.errors import InputError, nearest
 from odb_dllm.setting_values import SETTING_FIELDS, setting_value
+from odb_dllm.settings import Setting
 
 SHARED = ("gen_length", "block_length", "seed")  # what commands give to all of their settings
 _PLUS = re.compile(r"\+(?=\s*[A-Za-z_]\w*\s*=)")  # and not that of 1e+0
@@ -52,6 +53,9 @@ def switches(expression: str) -> dict[str, Any]:
         if name in found:
             raise InputError(f"{expression!r} sets {name} twice: say it once.")
         found[name] = _whole(setting_value(name, value))
+        usual = getattr(Setting, name)
+        if found[name] is None and usual is not None:
+            raise InputError(f"{name}={value} in {expression!r} is no value: leave {name} out for {usual}.")
     return found
 
 

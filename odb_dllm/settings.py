@@ -203,7 +203,8 @@ def _check_types(s: Setting) -> None:
         raise InputError(f"Unknown rule {s.rule!r}: {nearest(str(s.rule), list(RULES))}.")
     if not (isinstance(s.refresh, str) and REFRESH.fullmatch(s.refresh)):
         raise InputError(
-            f"refresh must be full, response, response:n, every:k (k from 1) or window:w, not {s.refresh!r}."
+            "refresh must be full, response, response:n, every:k (k from 1) or window:w (n and w from 0), "
+            f"not {s.refresh!r}."
         )
     _check_stop(s.stop)
 
@@ -263,7 +264,8 @@ def _check_lengths(s: Setting) -> None:
             f"{-(-s.gen_length // s.block_length) * s.block_length} would be."
         )
     if s.grow is not None and not (s.grow > 0 and s.grow % s.span == 0):
-        raise InputError(f"grow {s.grow} must be a multiple of block_length {s.span}.")
+        of = "gen_length (order=whole has no blocks)" if s.order == "whole" else "block_length"
+        raise InputError(f"grow {s.grow} must be a positive multiple of {of} {s.span}.")
     fits = s.steps is None or (s.steps >= 1 and s.steps % s.blocks == 0 and s.steps <= s.gen_length)
     if s.rule in COUNTED and not fits:
         blocks = "" if s.order == "whole" else f"a multiple of the {s.blocks} blocks (gen_length / block_length) and "
