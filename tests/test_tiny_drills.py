@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sympy
 import torch
 from tokenizers import Tokenizer
 
@@ -15,10 +16,12 @@ from odb_dllm.models.llada import LLaDA, LLaDAConfig
 from odb_dllm.tiny.problems.bbh_counting import KINDS
 from odb_dllm.tiny.training import train
 from odb_dllm.tiny.training.batches import BUCKETS, SHORT, Encoder, _drills, _look_ups, _weights
-from odb_dllm.tiny.training.drills import SUBJECTS, drill
+from odb_dllm.tiny.training.drills import FACTS, LOOK_UPS, drill
 from odb_dllm.tiny.training.drills_equations import LARGEST, equation, equations
+from odb_dllm.tiny.training.drills_factors import factors
 from odb_dllm.tiny.training.drills_kinds import kinds
-from odb_dllm.tiny.training.drills_recall import options, questions, swaps
+from odb_dllm.tiny.training.drills_options import options
+from odb_dllm.tiny.training.drills_recall import questions, swaps
 from odb_dllm.tiny.training.drills_repeats import repeats
 from odb_dllm.tiny.training.initial import NEIGHBOURS, initialise
 from odb_dllm.tiny.training.marks import marked, unmarked
@@ -47,14 +50,30 @@ def test_equations_of_drills_hold(seed):
             assert c == apply[operator](a, b) if operator != "/" else c * b == a
 
 
+def test_drills_of_factors_are_right():
+    shown = re.findall(
+        r"\$(\d+)\$: \|(\d)\| primes, by \$\|(\d+)\|\$ to \$\|(\d+)\|\$\. ", factors(random.Random(0), 8000)
+    )
+    assert len({n for n, *_ in shown}) > 60
+    for n, count, first, left in (map(int, each) for each in shown):
+        found = sympy.factorint(n)
+        assert (count, first) == (sum(found.values()), min(found))
+        assert first * left == n
+
+
 def test_equations_of_drills_are_marked():
-    text, spans = unmarked(equations(random.Random(0), 8000))
+    marks = equations(random.Random(0), 8000)
+    text, spans = unmarked(marks)
     shown = re.findall(r"(-?\d+)x? ?(\+|-|\*|/|\\cdot|\\times) ?(\d+)x? ?= ?(?:<<.*?=)?(-?\d+)", text)
     assert len(shown) > 150
     for a, sign, b, c in shown:
         a, b, c = int(a), int(b), int(c)
         assert {"+": a + b, "-": a - b, "/": a / b if b else None}.get(sign, a * b) == c
     assert {text[slice(*span)].isdigit() for span in spans} == {True}
+    whole, tens, units = (len(re.findall(each, marks)) for each in (r"\|\d\d\|", r"\|\d\|\d", r"\d\|\d\|"))
+    assert whole > min(tens, units) > 20
+    for shown, said in re.findall(r"=(\|?\d\|?\d?\|?)>>(\S+)", marks):
+        assert shown == said  # what one copy shows, the other does not give away
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -79,14 +98,18 @@ def test_drills_of_recall_follow_from_what_is_told(seed):
                     assert all(has[name] == held for name, held in after)
 
 
-def test_drills_of_options_and_kinds_are_right():
+@pytest.mark.parametrize("characters", [30, 100, 800])
+def test_drills_of_options_are_right(characters):
     for seed in range(30):
-        text = options(random.Random(seed), 800)
-        letters = {thing: letter for letter, thing in re.findall(r"\n\((.)\) (\w+)", text)}
-        asked = re.findall(r" (\w+), that is \(\|(.)\|\)\.", text)
-        assert len(asked) > 5
+        text = options(random.Random(seed), characters)
+        letters = {thing: letter for letter, thing in re.findall(r"^\((.)\) (\w+)", text, re.MULTILINE)}
+        asked = re.findall(r" (\w+) \(\|(.)\|\)\.", text)
+        assert len(asked) >= max(1, characters // 50)
         assert all(letters[thing] == letter for thing, letter in asked)
 
+
+def test_drills_of_kinds_are_right():
+    for seed in range(30):
         beginning, *things = kinds(random.Random(seed), 800).removesuffix(";").split("; ")
         wanted = re.fullmatch("Just (.*) count, from the start", beginning)[1]
         assert len(things) > 10
@@ -125,9 +148,9 @@ def test_a_run_begins_with_heads_that_see_neighbours(encoder):
     q, k = (rotate(part(x).unflatten(-1, (-1, head)).transpose(0, 1), *rotary) for part in (block.q_proj, block.k_proj))
     seen = (q @ k.mT / head**0.5).softmax(-1)
     for i, back in enumerate(NEIGHBOURS):
-        beside = torch.arange(1, 39) - back
-        assert (seen[i, 1:39].argmax(-1) == beside).float().mean() > 0.9
-        assert seen[i, torch.arange(1, 39), beside].mean() > 0.8
+        here = torch.arange(2, 38)
+        assert (seen[i, here].argmax(-1) == here - back).float().mean() > 0.9
+        assert seen[i, here, here - back].mean() > 0.8
     assert (seen[len(NEIGHBOURS) :] < 0.2).all()
 
 
@@ -136,18 +159,20 @@ def test_drills_know_their_results(encoder):
     assert unmarked(f"a {marked('bc')} d{marked(1)}") == ("a bc d1", [(2, 4), (6, 7)])
     shown = set()
     for bucket in (*SHORT, BUCKETS[0]):
-        rows = [row for seed in range(60) for row in _drills(encoder, random.Random(seed), bucket, 1)]
+        rows = [row for seed in range(60) for row in _drills(encoder, random.Random(seed), bucket, 1, 0.5)]
         assert sum(bool(row.results) for row in rows) > 50
         for seed, row in enumerate(rows):
-            text, spans = drill(random.Random(seed), bucket.length)
+            rng = random.Random(seed)
+            text, spans = drill(rng, bucket.length, LOOK_UPS if rng.random() < 0.5 else FACTS)
             masked = [encoder.tokenizer.decode([row.ids[i]]).strip() for i in row.results]
             assert "".join(text[slice(*span)] for span in spans).startswith("".join(masked))
             shown.update(masked)
-        hidden, weights = _weights(rows, bucket.length, np.random.default_rng(0))
+        hidden, weights = _weights(rows, np.zeros((60, bucket.length), bool), np.random.default_rng(0))
         for row, mask, weight in zip(rows, hidden, weights, strict=True):
             assert np.flatnonzero(weight).tolist() == row.results
             behind = range(bucket.length if row.end is None else row.end, bucket.length)
             assert np.flatnonzero(mask).tolist() == [*row.results, *behind]
         assert {row.end is None for row in rows} == {True, False}
     assert {"1", "none", "A"} <= shown
-    assert sum(subject.share for subject in SUBJECTS) == pytest.approx(1)
+    for subjects in (LOOK_UPS, FACTS):
+        assert sum(subject.share for subject in subjects) == pytest.approx(1)

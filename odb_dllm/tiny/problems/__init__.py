@@ -37,7 +37,7 @@ class Miniature:
 
 _BBH = {
     "boolean_expressions": 0.25,
-    "object_counting": 0.4,
+    "object_counting": 0.3,
     "date_understanding": 0.55,
     "tracking_shuffled_objects": 0.8,
 }
@@ -45,13 +45,13 @@ MINIATURES = {
     each.task: each
     for each in (
         Miniature("gsm8k_mini", gsm8k.draw, "gsm8k_mini", share=0.8),
-        Miniature("minerva_math_mini", minerva_math.draw, "minerva_math_mini", share=1.6),
+        Miniature("minerva_math_mini", minerva_math.draw, "minerva_math_mini", share=2.0),
         *(
             Miniature(f"bbh_mini_{name}", bbh.DRAWS[name], f"bbh_mini/{name}", 250, share)
             for name, share in _BBH.items()
         ),
-        Miniature("humaneval_mini", code.draw_humaneval, "humaneval_mini", share=0.5),
-        Miniature("mbpp_mini", code.draw_mbpp, "mbpp_mini", share=0.5),
+        Miniature("humaneval_mini", code.draw_humaneval, "humaneval_mini", share=0.4),
+        Miniature("mbpp_mini", code.draw_mbpp, "mbpp_mini", share=0.4),
     )
 }
 

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from odb_dllm.tiny.problems import MINIATURES, Problem, problems
 from odb_dllm.tiny.problems.bbh_tracking import OBJECTS
-from odb_dllm.tiny.training.drills import LOOK_UPS, drill
+from odb_dllm.tiny.training.drills import FACTS, LOOK_UPS, drill
 from odb_dllm.tiny.training.lessons import Lessons, lessons
 from odb_dllm.tiny.training.tokenizer import BOS, END_HEADER, END_OF_TURN, EOS, MASK, START_HEADER
 
@@ -32,6 +32,7 @@ LOWEST_RATE = 0.01  # of masking: below it, 1/t is nothing but noise
 TYPICAL_LENGTH = 64  # the loss is a sum over a row's tokens, in units of this many, or of all where there are fewer
 BLOCK = 32  # positions that are decoded together
 DECODING_SHARE = 0.6  # of the rows are masked as while decoding
+DIGITS_SHARE = 0.7  # of these mask digits at a rate of their own: words are mostly decoded first
 BEHIND_WEIGHT = 0.2  # of positions behind the block: how the answer goes on cannot be known, but how long it is
 RESULT = re.compile(  # what has to be found out in an answer, one group of each alternative:
     r"= ?(?:\\boxed\{|\\frac\{)*(-?[0-9]+|True|False)"  # what an equation gives,
@@ -81,6 +82,7 @@ class Encoder:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self.eos, self.mask, self.turn_end = self(EOS)[0], self(MASK)[0], self(END_OF_TURN)[0]
+        self.digits = self("0123456789")
 
     def __call__(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False).ids
@@ -155,7 +157,7 @@ class Batches(Dataset):
             rows = _look_ups(self.encoder, rng, bucket, count)
         else:
             drills = round(count * now.drills)
-            rows = _drills(self.encoder, rng, bucket, drills)
+            rows = _drills(self.encoder, rng, bucket, drills, now.look_ups)
             rows += _rows(self.encoder, rng, bucket, count - drills, now)
         return self._batch(rows, bucket.length, np.random.default_rng([self.seed, step]))
 
@@ -165,7 +167,7 @@ class Batches(Dataset):
         clean = np.full((len(rows), length), encoder.eos, np.int64)
         for line, row in zip(clean, rows, strict=True):
             line[: len(row.ids)] = row.ids
-        masked, weight = _weights(rows, length, rng)
+        masked, weight = _weights(rows, np.isin(clean, encoder.digits), rng)
         where = np.flatnonzero(weight)
         capacity = self.tokens * 3 // 4  # more than this are hardly ever masked
         where = where[:capacity] if len(where) > capacity else where
@@ -180,17 +182,23 @@ class Batches(Dataset):
         )
 
 
-def _weights(rows: list[Row], length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """What is masked, bool [rows, length], and what each position counts in the loss, float64 [rows, length]."""
+def _weights(rows: list[Row], digits: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """What is masked, bool [rows, length], and what each position counts in the loss, float64 [rows, length].
+
+    digits: where the rows hold digits, bool [rows, length].
+    """
+    length = digits.shape[1]
     offset = np.arange(length) - np.array([row.response for row in rows])[:, None]  # in the response
     # Rates are spread evenly over (0, 1).
     rate = (rng.permutation(len(rows)) + rng.random(len(rows)))[:, None] / len(rows)
     rate = LOWEST_RATE + (1 - LOWEST_RATE) * rate
-    chosen = rng.random((len(rows), length)) < rate
-    everywhere = chosen * (offset >= 0) / rate
+    drawn = rng.random((len(rows), length))
+    everywhere = (drawn < rate) * (offset >= 0) / rate
 
     blocks = np.array([1 + (row.fill - row.response) // BLOCK for row in rows])
     block = (offset - BLOCK * np.floor(blocks * rng.random(len(rows)))[:, None]) / BLOCK
+    own = (rng.random((len(rows), 1)) < DIGITS_SHARE) & digits
+    chosen = drawn < np.where(own, rng.random((len(rows), 1)), rate)
     inside, behind = (block >= 0) & (block < 1) & chosen, block >= 1
     count = np.maximum(inside.sum(1, keepdims=True), 1)
     decoding = inside * (TYPICAL_LENGTH / count) + behind * BEHIND_WEIGHT
@@ -212,9 +220,10 @@ def _weights(rows: list[Row], length: int, rng: np.random.Generator) -> tuple[np
     return masked, weights
 
 
-def _drills(encoder: Encoder, rng: random.Random, bucket: Bucket, count: int) -> list[Row]:
-    """Rows of drills on all subjects."""
-    return [_drill(encoder, rng, bucket.length, *drill(rng, bucket.length)) for _ in range(count)]
+def _drills(encoder: Encoder, rng: random.Random, bucket: Bucket, count: int, look_ups: float) -> list[Row]:
+    """Rows of drills, this share of them look-ups."""
+    subjects = [LOOK_UPS if rng.random() < look_ups else FACTS for _ in range(count)]
+    return [_drill(encoder, rng, bucket.length, *drill(rng, bucket.length, of)) for of in subjects]
 
 
 def _look_ups(encoder: Encoder, rng: random.Random, bucket: Bucket, count: int) -> list[Row]:

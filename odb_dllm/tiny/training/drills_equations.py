@@ -6,6 +6,7 @@ from math import lcm
 from odb_dllm.tiny.training.marks import marked
 
 LARGEST = 99
+_PART_SHARE = 0.4  # of the results of two digits show one of these, as they do when the other is decoded first
 SHAPES = {
     "+": ("{a}+{b}=<<{a}+{b}={c}>>{c}\n", "{a} + {b} = {c}. ", "${a}+{b}={c}$, ", "${a}x+{b}x={c}x$, "),
     "-": (
@@ -27,7 +28,7 @@ SHAPES = {
 _CHANCES = {"+": 0.22, "-": 0.26, "*": 0.16, "/": 0.11, "//": 0.13, "prime": 0.02, "lcm": 0.04, "common": 0.06}
 
 
-def _smallest_factor(*numbers: int) -> int:
+def smallest_factor(*numbers: int) -> int:
     """The smallest number above one that divides them all, or one."""
     return next((d for d in range(2, min(numbers) + 1) if not any(n % d for n in numbers)), 1)
 
@@ -46,11 +47,11 @@ def equation(rng: random.Random) -> tuple[str, int, int, int]:
         return "//", a, b, a // b
     if operator == "prime":
         a = rng.randint(2, LARGEST)
-        return "prime", a, a, _smallest_factor(a)
+        return "prime", a, a, smallest_factor(a)
     if operator == "common":
         k = rng.choice((1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13))
         a, b = sorted((k * rng.randint(1, LARGEST // k), k * rng.randint(1, LARGEST // k)))
-        return "common", a, b, _smallest_factor(a, b)
+        return "common", a, b, smallest_factor(a, b)
     if operator == "lcm":
         a = b = LARGEST
         while lcm(a, b) > LARGEST or a == b:
@@ -62,10 +63,18 @@ def equation(rng: random.Random) -> tuple[str, int, int, int]:
     return ("*", a, b, a * b) if operator == "*" else ("/", a * b, a, b)
 
 
+def _hidden(rng: random.Random, number: int) -> str:
+    """The number marked, or one digit of it."""
+    digits = str(number)
+    if len(digits) == 1 or rng.random() >= _PART_SHARE:
+        return marked(digits)
+    return f"{marked(digits[0])}{digits[1]}" if rng.random() < 0.5 else f"{digits[0]}{marked(digits[1])}"
+
+
 def equations(rng: random.Random, characters: int) -> str:
-    """Equations one after the other, each result marked wherever it stands."""
+    """Equations one after the other, each result marked, whole or in part, in the same way wherever it stands."""
     text = ""
     while len(text) < characters:
         operator, a, b, c = equation(rng)
-        text += rng.choice(SHAPES[operator]).format(a=a, b=b, c=marked(c))
+        text += rng.choice(SHAPES[operator]).format(a=a, b=b, c=_hidden(rng, c))
     return text

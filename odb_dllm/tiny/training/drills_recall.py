@@ -15,7 +15,6 @@ _PEOPLE, _PEOPLE_CHANCES = (2, 3, 4, 5), (5, 3, 2, 1)
 _FEW, _SAID = 100, 200  # characters of a text for two people alone, and for what is told as in a solution alone
 _TIMES, _TIMES_CHANCES = (0, 1, 2, 3), (6, 2, 1, 1)
 _PROMPT_SHARE = 0.4  # of the beginnings are told as in a prompt, others as in a solution, which is learnt sooner
-_LETTERS = "ABCDE"
 
 
 def _people(rng: random.Random, kind: Kind, number: int) -> tuple[list[str], list[str]]:
@@ -75,19 +74,7 @@ def swaps(rng: random.Random, characters: int) -> str:
     return text
 
 
-def options(rng: random.Random, characters: int) -> str:
-    """The options of a question, then the letter of each, in any order, to the end."""
-    kind, count = rng.choice(KINDS), rng.choices(_PEOPLE, _PEOPLE_CHANCES)[0]
-    objects = rng.sample(kind.objects, count)
-    lines = [f"({letter}) {kind.option.format(o=o)}" for letter, o in zip(_LETTERS, objects, strict=False)]
-    text = "\n".join(["Options:", *lines, ""])
-    while len(text) < characters:
-        i = rng.randrange(count)
-        text += f" {objects[i]}, that is ({marked(_LETTERS[i])})."
-    return text
-
-
-_FORMS: dict[Callable[[random.Random, int], str], float] = {questions: 0.6, options: 0.15, swaps: 0.25}
+_FORMS: dict[Callable[[random.Random, int], str], float] = {questions: 0.7, swaps: 0.3}
 _ROOM = 400  # characters, in which any form ends
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from odb_dllm.models.llada import LLaDA
 
-NEIGHBOURS = (1, -1)  # tokens back, of the first heads of the first block
+NEIGHBOURS = (1, -1, 2, -2)  # tokens back, of the first heads of the first block
 _CONSTANT = 4.0  # of the embeddings' deviation: their first entry, which those heads read
 _SHARPNESS = 6.0  # of the logit of the neighbour
 _PLANES = 4  # at most: the fastest planes of the rotation, which tell neighbours apart
@@ -27,10 +27,10 @@ def initialise(model: LLaDA, std: float, seed: int) -> None:
 
 @torch.no_grad()
 def _see_neighbours(model: LLaDA, std: float) -> None:
-    """Let one head read the token before and one the token behind, whatever these are.
+    """Let each of a few heads read one neighbour of a token: the one before it or behind it, or the next but one.
 
-    To look up who has what, a model first has to know of each token what stands beside it, and to find that by
-    gradients alone takes it far longer than the rest of the look-up.
+    To look up who has what, a model first has to know of each token what stands beside it (of an option's letter: two
+    tokens behind it), and to find that by gradients alone takes it far longer than the rest of the look-up.
     """
     config, block = model.config, model.parts["blocks"][0]
     head, half = config.head, config.head // 2

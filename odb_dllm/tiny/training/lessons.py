@@ -19,20 +19,21 @@ class Lessons:
     at: float  # this part of the run, from 0 to 1
     short: float  # of the batches are short rows of look-ups
     drills: float  # of the rows of other batches are drills
+    look_ups: float  # of these drills are look-ups, others are facts
     points: float  # of the other rows are masked from a point of the answer on
     variety: float  # of the answers' wording, see `problems.problems`
 
 
 CURRICULUM = (
-    Lessons(0.00, short=1.00, drills=1.00, points=0.00, variety=0.0),
-    Lessons(0.03, short=1.00, drills=1.00, points=0.00, variety=0.0),
-    Lessons(0.04, short=0.30, drills=1.00, points=0.00, variety=0.0),
-    Lessons(0.07, short=0.15, drills=1.00, points=0.00, variety=0.0),
-    Lessons(0.08, short=0.05, drills=0.20, points=0.50, variety=0.0),
-    Lessons(0.30, short=0.00, drills=0.12, points=0.45, variety=0.0),
-    Lessons(0.50, short=0.00, drills=0.08, points=0.40, variety=0.0),
-    Lessons(0.75, short=0.00, drills=0.05, points=0.35, variety=0.25),
-    Lessons(1.00, short=0.00, drills=0.00, points=0.20, variety=0.25),
+    Lessons(0.00, short=1.00, drills=1.00, look_ups=0.5, points=0.00, variety=0.0),
+    Lessons(0.04, short=1.00, drills=1.00, look_ups=0.5, points=0.00, variety=0.0),
+    Lessons(0.05, short=0.30, drills=1.00, look_ups=0.5, points=0.00, variety=0.0),
+    Lessons(0.08, short=0.15, drills=1.00, look_ups=0.5, points=0.00, variety=0.0),
+    Lessons(0.09, short=0.05, drills=0.25, look_ups=0.4, points=0.50, variety=0.0),
+    Lessons(0.30, short=0.00, drills=0.16, look_ups=0.3, points=0.45, variety=0.0),
+    Lessons(0.50, short=0.00, drills=0.11, look_ups=0.2, points=0.40, variety=0.0),
+    Lessons(0.75, short=0.00, drills=0.07, look_ups=0.2, points=0.35, variety=0.25),
+    Lessons(1.00, short=0.00, drills=0.02, look_ups=0.2, points=0.20, variety=0.25),
 )
 
 
