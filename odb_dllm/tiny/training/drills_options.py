@@ -12,13 +12,13 @@ from odb_dllm.tiny.training.marks import marked
 
 _OPTIONS, _OPTIONS_CHANCES = (2, 3, 4, 5), (3, 4, 3, 2)
 _FEW = 130  # characters of a text of two bare options alone
-_NAME_SHARE = 0.5  # of the answers begin with a name
+_NAME_SHARE = 0.5  # of the answers say first who has the object
 _TOLD_SHARE = 0.3  # of what follows longer lists of options says who has an object, and no letter
 _LETTERS = "ABCDE"
 
 
 def options(rng: random.Random, characters: int) -> str:
-    """The options of a question, then objects with their letters, in any order, to the end."""
+    """The options of a question, then said again with their letters hidden, in any order, to the end."""
     kind, few = rng.choice(KINDS), characters < _FEW
     count = 2 if few else rng.choices(_OPTIONS, _OPTIONS_CHANCES)[0]
     objects, names = rng.sample(kind.objects, count), rng.sample(NAMES, count)
@@ -30,6 +30,6 @@ def options(rng: random.Random, characters: int) -> str:
         if not few and rng.random() < _TOLD_SHARE:
             text += f" {rng.choice(names)} {objects[i]},"
         else:
-            name = f" {rng.choice(names)}" if rng.random() < _NAME_SHARE else ""
-            text += f"{name} {objects[i]} ({marked(_LETTERS[i])})."
+            name = f" {rng.choice(names)} {objects[i]}," if rng.random() < _NAME_SHARE else ""
+            text += f"{name} ({marked(_LETTERS[i])}) {objects[i]}."
     return text

@@ -7,7 +7,7 @@ from torch import nn
 
 from odb_dllm.models.llada import LLaDA
 
-NEIGHBOURS = (1, -1, 2, -2)  # tokens back, of the first heads of the first block
+NEIGHBOURS = (1, -1, -2)  # tokens back, of the first heads of the first block
 _CONSTANT = 4.0  # of the embeddings' deviation: their first entry, which those heads read
 _SHARPNESS = 6.0  # of the logit of the neighbour
 _PLANES = 4  # at most: the fastest planes of the rotation, which tell neighbours apart
