@@ -27,7 +27,7 @@ PRESETS: dict[str, Setting] = {
         Setting("accept-jump", **_ADAPTIVE, speculation="accept-jump"),
         Setting("jump-share", **_ADAPTIVE, speculation="jump-share"),
         Setting("jump-share-exact", **_ADAPTIVE, speculation="exact"),
-        Setting("odb-turbo", **_ADAPTIVE, speculation="jump-share", refresh="response:96", grow=128, ahead=1),
+        Setting("odb-turbo", **_ADAPTIVE, speculation="jump-share", refresh="response:96", grow=256, ahead=1),
         Setting("parallel", threshold=DEFAULT_THRESHOLD),
         Setting("prefix-cache", cache="prefix"),
         Setting("prefix-cache-parallel", cache="prefix", threshold=DEFAULT_THRESHOLD),

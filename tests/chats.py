@@ -16,7 +16,7 @@ from odb_dllm.chat import layout
 from odb_dllm.stream import Conversation, settle
 
 CTRL_C = "\x03"
-QUESTION = "Sam has 12 coins and finds 5 more. How many coins does Sam have?"
+QUESTION = "Lily has 12 coins and finds 5 more. How many coins does Lily have now?"
 ANSWER = "Here, there are 12+5=<<12+5=17>>17 coins.\n#### 17"  # the embedded model's, in any dtype
 
 

@@ -143,7 +143,7 @@ def test_settings_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     listed = capsys.readouterr().out
     assert "| jump-share " in listed
     turbo = next(line for line in listed.splitlines() if line.startswith("| odb-turbo "))
-    assert turbo.endswith("| refresh=response:96 grow=128 ahead=1 |")
+    assert turbo.endswith("| refresh=response:96 grow=256 ahead=1 |")
     assert main([]) == 0
     assert "settings" in capsys.readouterr().out
     assert main(["run"]) == 0

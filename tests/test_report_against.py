@@ -25,7 +25,7 @@ from odb_dllm.report.table import NONE
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 RESPONSE = "alp+refresh=response"
-TURBO = "jump-share+refresh=response:96+grow=128+ahead=1"  # odb-turbo's fields
+TURBO = "jump-share+refresh=response:96+grow=256+ahead=1"  # odb-turbo's fields
 COSTS = ForwardCosts(StepCosts(((100, 10.0), (2100, 50.0))), StepCosts(((32, 5.0), (132, 6.0))))
 
 

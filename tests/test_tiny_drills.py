@@ -138,6 +138,27 @@ def test_look_ups_are_of_every_length(encoder):
     assert len(set(lengths)) > 40
 
 
+@pytest.mark.parametrize("write", [options, questions, factors])
+def test_the_embedded_checkpoint_has_learnt(write, encoder, tiny):
+    """Letters of options, who has what, prime factors: what is marked follows from the rest."""
+    told = right = 0
+    for seed in range(40):
+        text, spans = unmarked(write(random.Random(seed), 300))
+        row = encoder.tokenizer.encode(text, add_special_tokens=False)
+        inside = {place for span in spans for place in range(*span)}
+        where = [i for i, (_, end) in enumerate(row.offsets) if end - 1 in inside]
+        ids = torch.tensor([row.ids])
+        hidden = ids.clone()
+        hidden[0, where] = encoder.mask
+        with torch.no_grad():
+            states = tiny.network(hidden, torch.arange(ids.shape[1]))
+            guessed = tiny.network.logits(states[0, where]).argmax(-1)
+        told += len(where)
+        right += int((guessed == ids[0, where]).sum())
+    assert told > 300
+    assert right / told > 0.95, right / told
+
+
 def test_a_run_begins_with_heads_that_see_neighbours(encoder):
     config = train.published_config(train.Options(Path()), encoder)
     model = LLaDA(LLaDAConfig.from_dict(config))

@@ -32,8 +32,8 @@ CURRICULUM = (
     Lessons(0.09, short=0.05, drills=0.25, look_ups=0.4, points=0.50, variety=0.0),
     Lessons(0.30, short=0.00, drills=0.16, look_ups=0.3, points=0.45, variety=0.0),
     Lessons(0.50, short=0.00, drills=0.11, look_ups=0.2, points=0.40, variety=0.0),
-    Lessons(0.75, short=0.00, drills=0.07, look_ups=0.2, points=0.35, variety=0.25),
-    Lessons(1.00, short=0.00, drills=0.02, look_ups=0.2, points=0.20, variety=0.25),
+    Lessons(0.75, short=0.00, drills=0.07, look_ups=0.2, points=0.35, variety=0.10),
+    Lessons(1.00, short=0.00, drills=0.02, look_ups=0.2, points=0.20, variety=0.10),
 )
 
 
