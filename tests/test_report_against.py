@@ -135,9 +135,11 @@ def test_every_block_feeds_what_it_does_on_that_canvas(setting: str, more: str) 
         (Pass("refresh", 96, 100, 32, 1, 96, 3, 1), RESPONSE, 96),
         (Pass("refresh", 256, 100, 32, 1, 256, 3, 1), RESPONSE, 1024),  # no end was predicted
         (Pass("refresh", 228, 0, 32, 0, 128, 3, 1), "alp+grow=128", 1000 + 128),
-        (Pass("refresh", 228, 0, 32, 0, 96, 3, 1), "odb-turbo", 1000 + 128),
-        (Pass("refresh", 288, 4, 32, 2, 192, 3, 1), "odb-turbo", 96 + 64 + 128),  # no end was predicted
-        (Pass("refresh", 192, 4, 32, 2, 96, 3, 1), "odb-turbo", 96 + 96),
+        (Pass("refresh", 228, 0, 32, 0, 96, 3, 1), "odb-turbo+grow=128", 1000 + 128),
+        (Pass("refresh", 288, 4, 32, 2, 192, 3, 1), "odb-turbo+grow=128", 96 + 64 + 128),  # no end was predicted
+        (Pass("refresh", 192, 4, 32, 2, 96, 3, 1), "odb-turbo+grow=128", 96 + 96),
+        (Pass("refresh", 356, 0, 32, 0, 96, 3, 1), "odb-turbo", 1000 + 256),
+        (Pass("refresh", 352, 4, 32, 2, 256, 3, 1), "odb-turbo", 96 + 64 + 256),  # no end was predicted
         (Pass("refresh", 196, 0, 32, 2, 96, 3, 1), "alp+refresh=response:128", 128 + 96),  # all of a short prompt
         (Pass("refresh", 356, 0, 32, 0, 96, 3, 1), "alp+grow=512", 1000 + 512),
         (Pass("refresh", 296, 60, 32, 0, 96, 3, 1), "alp+prefix=shared", 400 + 1024),

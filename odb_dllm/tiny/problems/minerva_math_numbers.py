@@ -84,7 +84,7 @@ def product_remainder(rng: Random, say: Say) -> Sketch:
     return f"{a} {b} {m}", say("product_rest", a=a, c=b, b=m), lines, str(both % m)
 
 
-def _primes(n: int) -> list[int]:
+def prime_factors(n: int) -> list[int]:
     """The prime factors of a number from 2 to 99, in order."""
     found = []
     for p in (2, 3, 5, 7):
@@ -94,9 +94,9 @@ def _primes(n: int) -> list[int]:
     return [*found, n]
 
 
-_FACTORS = {n: _primes(n) for n in range(2, 100)}
-_EASY = [n for n, found in _FACTORS.items() if 2 <= len(found) <= 5]
-_PAIRED = [n for n, found in _FACTORS.items() if 1 <= len(found) <= 4 and n > 3]
+FACTORS = {n: prime_factors(n) for n in range(2, 100)}
+_EASY = [n for n, found in FACTORS.items() if 2 <= len(found) <= 5]
+_PAIRED = [n for n, found in FACTORS.items() if 1 <= len(found) <= 4 and n > 3]
 
 
 def _powers(primes: list[int]) -> str:
@@ -108,7 +108,7 @@ def _powers(primes: list[int]) -> str:
 def _trial(say: Say, n: int) -> list[str]:
     """The lines of a trial division."""
     lines = []
-    for p in _FACTORS[n][:-1]:
+    for p in FACTORS[n][:-1]:
         lines.append(say("split", a=n, p=p, e=f"{p}{say.times}{n // p}"))
         n //= p
     return [*lines, say("prime", a=n)]
@@ -117,18 +117,18 @@ def _trial(say: Say, n: int) -> list[str]:
 def factorise(rng: Random, say: Say) -> Sketch:
     """The prime factorization of a number."""
     n = rng.choice(_EASY)
-    r = _powers(_FACTORS[n])
+    r = _powers(FACTORS[n])
     return str(n), say("factorise", a=n), [*_trial(say, n), say("answer", r=r)], r
 
 
 def prime_sums(rng: Random, say: Say) -> Sketch:
     """The sums of the prime factors of two numbers, added."""
     a, b = rng.choice(_PAIRED), rng.choice(_PAIRED)
-    while sum(_FACTORS[a] + _FACTORS[b]) > 99 or len(_FACTORS[a] + _FACTORS[b]) > 6:
+    while sum(FACTORS[a] + FACTORS[b]) > 99 or len(FACTORS[a] + FACTORS[b]) > 6:
         a, b = rng.choice(_PAIRED), rng.choice(_PAIRED)
     lines, sums = [], []
     for n in (a, b):
-        found = _FACTORS[n]
+        found = FACTORS[n]
         sums.append(sum(found))
         shown = "+".join(map(str, found))
         last = say("s_of", a=n, e=shown, v=sum(found)) if len(found) > 1 else say("s_prime", a=n)
@@ -140,11 +140,11 @@ def prime_sums(rng: Random, say: Say) -> Sketch:
 def divisor_counts(rng: Random, say: Say) -> Sketch:
     """The numbers of divisors of two numbers, added."""
     a, b = rng.choice(_PAIRED), rng.choice(_PAIRED)
-    while len(_FACTORS[a] + _FACTORS[b]) > 5:
+    while len(FACTORS[a] + FACTORS[b]) > 5:
         a, b = rng.choice(_PAIRED), rng.choice(_PAIRED)
     lines, counts = [], []
     for n in (a, b):
-        found = _FACTORS[n]
+        found = FACTORS[n]
         more = [found.count(p) + 1 for p in sorted(set(found))]
         counts.append(prod(more))
         lines += _trial(say, n)

@@ -4,8 +4,9 @@ A row is a prompt followed by its answer, and end-of-text tokens up to the row's
 takes what the prompt leaves of the row, so that the rows of a batch are equally long, attention needs no mask, and
 canvases of all lengths occur. Some rows are masked as LLaDA's are, at a rate t ~ U(0, 1) everywhere in the response;
 the others as a response looks while it is decoded: complete up to a block, masked at a rate within it, all masks behind
-it. In some rows everything is masked from a point of the answer on, often the result of an equation, and what stands
-right there is trained on; others are drills, masked at their results. How many, `lessons.py` says.
+it, digits often at a rate of their own. In some rows everything is masked from a point of the answer on, often the
+result of an equation, and what stands right there is trained on; others are drills, masked at their results. How many,
+`lessons.py` says.
 
 Batch number i of a run depends on the seed, i and the run's length alone, whichever worker makes it.
 """

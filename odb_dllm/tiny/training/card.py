@@ -31,16 +31,20 @@ the end of the canvas. A single user turn in LLaDA's chat template works too.
 ## Training
 
 {steps:,} steps of {step_tokens:,} tokens ({tokens:.2f} billion; every problem fresh from its generator, in two rows) in
-{minutes:.1f} minutes on one {device}: response tokens masked at a rate t ~ U(0, 1), cross-entropy at the masked
-tokens weighted by 1/t, end-of-text after the answer trained like any token; Muon for the matrices of the blocks, AdamW
-for the rest, bfloat16 autocast, a moving average of the weights. Test problems are held out by the hash of what they
-ask.
+{minutes:.1f} minutes on one {device}: in some rows response tokens masked at a rate t ~ U(0, 1), with the
+cross-entropy at the masked tokens weighted by 1/t, in others as they are while a response is decoded; end-of-text after
+the answer trained like any token; Muon for the matrices of the blocks, AdamW for the rest, bfloat16 autocast, a moving
+average of the weights. It begins with short drills (looking up names, letters and copies; sums and factors), some of
+which go on to the end. Test problems are held out by the hash of what they ask; the drills do ask for single facts that
+test problems need too.
+
 `python -m odb_dllm.tiny.training.train` does it again.
 
 ## Figures
 
-Measured by the training script on these weights in bfloat16: held-out problems that do not ship, without worked
-examples, 256 tokens in blocks of 32. The shipped test problems are measured in the project's README.
+Measured by the training script on these weights in bfloat16: held-out problems, drawn with another seed than those
+that ship, without worked examples, 256 tokens in blocks of 32. The shipped test problems are measured in the project's
+README.
 
 {figures}
 

@@ -1,4 +1,4 @@
-"""Drills: dense lessons for the beginning of the training in what answers ask for too seldom to be learnt there."""
+"""Drills: dense lessons, at the beginning above all, in what answers ask for too seldom to be learnt there."""
 
 import random
 from collections.abc import Callable

@@ -5,30 +5,18 @@ The count says how many steps a trial division takes, which parallel decoding se
 
 import random
 
-from odb_dllm.tiny.training.drills_equations import LARGEST, smallest_factor
+from odb_dllm.tiny.problems.minerva_math_numbers import FACTORS
 from odb_dllm.tiny.training.marks import marked
 
 _COMPOSITE_SHARE = 0.7  # of the numbers, more than by chance
-
-
-def prime_factors(number: int) -> list[int]:
-    """With repetition, the smallest first."""
-    found = []
-    while number > 1:
-        found.append(smallest_factor(number))
-        number //= found[-1]
-    return found
-
-
-_FACTORS = {n: prime_factors(n) for n in range(2, LARGEST + 1)}
-_COMPOSITE = [n for n, found in _FACTORS.items() if len(found) > 1]
+_COMPOSITE = [n for n, found in FACTORS.items() if len(found) > 1]
 
 
 def factors(rng: random.Random, characters: int) -> str:
     """One number after the other; of a prime, 1 is left."""
     text = ""
     while len(text) < characters:
-        n = rng.choice(_COMPOSITE if rng.random() < _COMPOSITE_SHARE else list(_FACTORS))
-        first, count = _FACTORS[n][0], len(_FACTORS[n])
+        n = rng.choice(_COMPOSITE if rng.random() < _COMPOSITE_SHARE else list(FACTORS))
+        first, count = FACTORS[n][0], len(FACTORS[n])
         text += f"${n}$: {marked(count)} primes, by ${marked(first)}$ to ${marked(n // first)}$. "
     return text

@@ -18,7 +18,10 @@ _LETTERS = "ABCDE"
 
 
 def options(rng: random.Random, characters: int) -> str:
-    """The options of a question, then said again with their letters hidden, in any order, to the end."""
+    """The options of a question, then said again with their letters hidden, in any order, to the end.
+
+    Behind longer lists, some of the sentences say who has an object, and no letter.
+    """
     kind, few = rng.choice(KINDS), characters < _FEW
     count = 2 if few else rng.choices(_OPTIONS, _OPTIONS_CHANCES)[0]
     objects, names = rng.sample(kind.objects, count), rng.sample(NAMES, count)
