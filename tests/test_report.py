@@ -275,6 +275,8 @@ def test_estimate_follows_the_forwards() -> None:
     assert estimate.seconds(vanilla, 0, cost) == pytest.approx(estimate.STARTED)
     times = [estimate.seconds(cell(name), 1, cost) for name in ("llada_baseline", "fast_dllm_baseline", "alp")]
     assert times == sorted(times, reverse=True)
+    speculating = [estimate.seconds(cell(name), 1, cost) for name in ("jump-share", "jump-share-exact", "odb-turbo")]
+    assert len(set(speculating)) == 1
     assert [estimate.spoken(each) for each in (0.2, 61, 600, 9000)] == [
         "1 second", "61 seconds", "10 minutes", "2.5 hours",
     ]  # fmt: skip

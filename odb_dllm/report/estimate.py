@@ -16,32 +16,23 @@ STARTED = 0.5  # seconds that a cell costs besides its forwards
 SANDBOXED = 0.15  # seconds for the program of one sample
 STEPS_TIMED = 3
 
-# Refreshes and steps of one generation with 1024 tokens to generate: for LLaDA-8B what the published speed-ups come to,
-# rounded. A setting without a row counts as fast_dllm_baseline.
+# Refreshes and steps of one generation, under these settings in turn. For LLaDA-8B, with 1024 tokens to generate, what
+# the published speed-ups come to, rounded.
+COUNTED = ("fast_dllm_baseline", "alp", "accept-jump", "jump-share")
 LLADA = {
-    "gsm8k": {"fast_dllm_baseline": (32, 50), "alp": (6, 36), "accept-jump": (6, 28), "jump-share": (6, 24)},
-    "minerva_math": {"fast_dllm_baseline": (32, 106), "alp": (10, 72), "accept-jump": (10, 56), "jump-share": (10, 48)},
-    "bbh": {"fast_dllm_baseline": (32, 44), "alp": (6, 51), "accept-jump": (6, 40), "jump-share": (6, 34)},
-    "humaneval": {"fast_dllm_baseline": (32, 120), "alp": (4, 46), "accept-jump": (4, 36), "jump-share": (4, 31)},
-    "mbpp": {"fast_dllm_baseline": (32, 32), "alp": (3, 20), "accept-jump": (3, 15), "jump-share": (3, 13)},
+    "gsm8k": ((32, 50), (6, 36), (6, 28), (6, 24)),
+    "minerva_math": ((32, 106), (10, 72), (10, 56), (10, 48)),
+    "bbh": ((32, 44), (6, 51), (6, 40), (6, 34)),
+    "humaneval": ((32, 120), (4, 46), (4, 36), (4, 31)),
+    "mbpp": ((32, 32), (3, 20), (3, 15), (3, 13)),
 }
 # For the embedded model, with 256 tokens to generate, the means of each benchmark's 1,000 problems.
 TINY = {
-    "gsm8k": {"fast_dllm_baseline": (8, 3.9), "alp": (2.4, 4.0), "accept-jump": (2.4, 3.2), "jump-share": (2.4, 3.2)},
-    "minerva_math": {
-        "fast_dllm_baseline": (8, 5.6),
-        "alp": (3.2, 5.4),
-        "accept-jump": (3.2, 4.4),
-        "jump-share": (3.2, 4.3),
-    },
-    "bbh": {"fast_dllm_baseline": (8, 4.6), "alp": (3.5, 4.7), "accept-jump": (3.5, 4.1), "jump-share": (3.5, 4.0)},
-    "humaneval": {
-        "fast_dllm_baseline": (8, 2.8),
-        "alp": (1.9, 2.8),
-        "accept-jump": (1.9, 2.4),
-        "jump-share": (1.9, 2.4),
-    },
-    "mbpp": {"fast_dllm_baseline": (8, 2.7), "alp": (2.1, 2.7), "accept-jump": (2.1, 2.3), "jump-share": (2.1, 2.3)},
+    "gsm8k": ((8, 3.9), (2.4, 4.0), (2.4, 3.2), (2.4, 3.2)),
+    "minerva_math": ((8, 5.6), (3.2, 5.4), (3.2, 4.4), (3.2, 4.3)),
+    "bbh": ((8, 4.6), (3.5, 4.7), (3.5, 4.1), (3.5, 4.0)),
+    "humaneval": ((8, 2.8), (1.9, 2.8), (1.9, 2.4), (1.9, 2.4)),
+    "mbpp": ((8, 2.7), (2.1, 2.7), (2.1, 2.3), (2.1, 2.3)),
 }
 BRANCHES = {"accept-jump": 4, "jump-share": 3.3}  # blocks' worth of tokens fed to a step, about
 EVERY_FORWARD_FULL = ("llada_baseline", "dream_baseline", "parallel")
@@ -72,16 +63,23 @@ def nominal(cell: Cell, weight_bytes: int) -> float:
     return seconds(cell, cell.size, NOMINAL) * weight_bytes / NOMINAL_BYTES
 
 
+def counted_as(setting: str) -> str:
+    """The one of ``COUNTED`` that a setting's preset decodes most like."""
+    preset = preset_of(setting)
+    if preset.length == "fixed":
+        return "fast_dllm_baseline"
+    return {"none": "alp", "accept-jump": "accept-jump"}.get(preset.speculation, "jump-share")
+
+
 def forwards(cell: Cell) -> tuple[float, float]:
     """Forwards over the whole canvas, and steps, that one generation of a cell is expected to take."""
-    setting = preset_of(cell.setting).name
+    setting, alike = preset_of(cell.setting).name, counted_as(cell.setting)
     if setting in TOKEN_BY_TOKEN:
         refreshes = cell.gen_length if setting in EVERY_FORWARD_FULL else cell.gen_length / cell.block_length
         return refreshes, cell.gen_length - refreshes
     known, length = (TINY, 256) if cell.task.endswith(MINI) else (LLADA, 1024)
-    rows = known[benchmark(cell.task)]
-    full, steps = map(float, rows.get(setting, rows["fast_dllm_baseline"]))
-    if setting in BRANCHES or setting == "alp":  # as long as the answer, however long the canvas
+    full, steps = known[benchmark(cell.task)][COUNTED.index(alike)]
+    if alike != "fast_dllm_baseline":  # as long as the answer, however long the canvas
         return min(full, cell.gen_length / cell.block_length), steps
     full, steps = full * cell.gen_length / length, steps * cell.gen_length / length
     return (full + steps, 0) if setting in EVERY_FORWARD_FULL else (full, steps)
@@ -90,7 +88,7 @@ def forwards(cell: Cell) -> tuple[float, float]:
 def seconds(cell: Cell, left: int, cost: Cost) -> float:
     """What ``left`` documents of a cell will take."""
     full, steps = forwards(cell)
-    each = full * cost.full + steps * cost.stepping(BRANCHES.get(preset_of(cell.setting).name, 1))
+    each = full * cost.full + steps * cost.stepping(BRANCHES.get(counted_as(cell.setting), 1))
     scoring = SANDBOXED * cell.size if benchmark(cell.task) in CODE else 0.0
     return STARTED + left * each + scoring
 
